@@ -135,11 +135,9 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     # Before the imports, which take a second: SIGHUP waits until there is somebody to take it. Others are let in, which
     # a process that began itself again held back.
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
-    from stationkeeper.page.fleet_status import Fleet
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import leave_with_parent, run_loops, stop_on_signals
-    from stationkeeper.process.web import telemetry_of
     from stationkeeper.process.wiring import (
         access_to,
         analyses_for,
@@ -169,8 +167,6 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     telling = telling_for(settings, prepare) if role == "monitor" else None
     http, access = settings.http, access_to(settings)
     ended = stop_on_signals()
-    if told is not None:
-        told.start(telemetry_of(Fleet(loops, refused=settings.refused), access.samples).samples)
     code = run_loops(
         loops,
         (http.host, getattr(http, role)),
@@ -181,10 +177,9 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         analyses=analyses_for(settings) if role == "deploy" else None,
         reload=reload,
         telling=telling,
+        otlp=told,
         refused=settings.refused,
     )
-    if told is not None:
-        told.stop()
     if code == 0 and reload.accepted:
         reload.begin_again(ended)
     return code
@@ -212,7 +207,7 @@ def serve(config: ConfigOption = None) -> None:
     def samples() -> list[Sample]:
         return [built, *refusal_samples(settings.refused), *router.samples(), *access.samples()]
 
-    server = Server(router, extra=[metrics_route(samples)])
+    server = Server(router, extra=[metrics_route(Telemetry([samples]))])
     told = otlp_for(settings, "serve")
     if told is not None:
         # Through the same filter as its /metrics: one bad sample must cost itself alone.

@@ -12,12 +12,13 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.metrics import Sample
 from stationkeeper.events import RefusedModel
 from stationkeeper.notify.stage import Telling
-from stationkeeper.page.fleet_status import PeerRoles
+from stationkeeper.page.fleet_status import Fleet, PeerRoles
 from stationkeeper.process.listener import Access
 from stationkeeper.process.supervisor import PARENT
-from stationkeeper.process.web import WebServer, create_app
+from stationkeeper.process.web import WebServer, create_app, telemetry_of
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.parent import end_with
@@ -25,6 +26,7 @@ from stationkeeper.streams.parent import end_with
 if TYPE_CHECKING:
     # The monitor starts without what judges canaries.
     from stationkeeper.deploy.analysis import Analyses
+    from stationkeeper.process.otlp import Otlp
     from stationkeeper.process.reload import Reload
 
 # What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
@@ -69,6 +71,7 @@ def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     analyses: "Analyses | None" = None,
     reload: "Reload | None" = None,
     telling: Telling | None = None,
+    otlp: "Otlp | None" = None,
     refused: Sequence[RefusedModel] = (),
 ) -> int:
     """Run loops until ``ended`` (``stop_on_signals``); when one of them must stop, all stop. Returns the exit code.
@@ -77,20 +80,21 @@ def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
     due stops them as a signal does. Beside them the host and port of ``listen`` are served, and ``telling`` tells until
     they end, which no receiver delays: by the same deadline at a signal, by ``RECEIVERS_S`` at a reload.
-    ``refused`` models are shown as such, and make nothing unready.
+    ``otlp`` sends the samples of ``/metrics`` until then. ``refused`` models are shown as such, and make nothing
+    unready.
     """
     # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
     stop = threading.Event()
     began = time.monotonic()
     telling = telling or Telling({})
     others = access, telling
-    app = create_app(
-        loops,
-        peers=peers,
-        more=lambda: [sample for one in others for sample in one.samples()],
-        analyses=analyses,
-        refused=refused,
-    )
+
+    def more() -> list[Sample]:
+        return [sample for one in others for sample in one.samples()]
+
+    app = create_app(loops, peers=peers, more=more, analyses=analyses, refused=refused)
+    if otlp is not None:
+        otlp.start(telemetry_of(Fleet(loops, refused=refused), more).samples)
     web = WebServer(app, *listen, access)
     web.start()
     failed: list[str] = []
@@ -111,6 +115,39 @@ def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     for thread in threads:
         thread.start()
     telling.start()
+    _wait(loops, ended, stop, reload, web.url, began)
+    deadline = time.monotonic() + drain_s
+    telling.end()
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    left = max(deadline - time.monotonic(), 0.0)
+    telling.stop(min(left, RECEIVERS_S) if reload is not None and reload.accepted else left)
+    failed += _left_behind(threads, drain_s)
+    web.stop()
+    if otlp is not None:
+        otlp.stop()
+    for message in failed:
+        print(masked(message), file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
+    return 1 if failed else 0
+
+
+def _left_behind(threads: Sequence[threading.Thread], drain_s: float) -> list[str]:
+    """Say of each loop that has not ended that it is left, and return it in words."""
+    late = [thread.name for thread in threads if thread.is_alive()]
+    for role in late:
+        log.error(LogEvent.DRAIN_TIMEOUT, role=role, seconds=drain_s)
+    return [f"{role}: not drained within {drain_s:g} s; nothing is lost, its open work is read again" for role in late]
+
+
+def _wait(
+    loops: Sequence[Loop],
+    ended: threading.Event,
+    stop: threading.Event,
+    reload: "Reload | None",
+    url: str,
+    began: float,
+) -> None:
+    """Return once ``stop`` is set, which a signal or a reload that is due sets here; say when all loops are ready."""
     announced = False
     # What a signal, the end of a loop or a reload waits at most.
     while not stop.wait(0.05):
@@ -119,18 +156,4 @@ def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
         if not announced and all(loop.ready() for loop in loops):
             announced = True
             seconds = round(time.monotonic() - began, 2)
-            log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=web.url, seconds=seconds)
-    deadline = time.monotonic() + drain_s
-    telling.end()
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0.0))
-    left = max(deadline - time.monotonic(), 0.0)
-    telling.stop(min(left, RECEIVERS_S) if reload is not None and reload.accepted else left)
-    late = [thread.name for thread in threads if thread.is_alive()]
-    for role in late:
-        log.error(LogEvent.DRAIN_TIMEOUT, role=role, seconds=drain_s)
-        failed.append(f"{role}: not drained within {drain_s:g} s; nothing is lost, its open work is read again")
-    web.stop()
-    for message in failed:
-        print(masked(message), file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
-    return 1 if failed else 0
+            log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=url, seconds=seconds)

@@ -210,9 +210,8 @@ def _family(name: str, samples: Sequence[Sample]) -> Metric:
     return gauge
 
 
-def metrics_route(samples: Callable[[], Sequence[Sample]]) -> Route:
+def metrics_route(telemetry: Telemetry) -> Route:
     """Return the route ``/metrics``."""
-    telemetry = Telemetry([samples])
 
     def metrics(request: Request) -> Response:
         body, content_type = telemetry.render(request.headers.get("accept", ""))

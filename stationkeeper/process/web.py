@@ -21,7 +21,7 @@ from stationkeeper.page.frame import not_found_page
 from stationkeeper.page.incident import find_incident, incident_page
 from stationkeeper.page.model import model_page, subject_page
 from stationkeeper.process.listener import Access, bound, server_for
-from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
+from stationkeeper.process.telemetry import MAX_SERIES, Telemetry, metrics_route
 from stationkeeper.process.wiring import address_of
 from stationkeeper.streams.errors import StreamError
 
@@ -64,13 +64,8 @@ register_url_convertor("any_name", _AnyName())
 class _Routes:
     """The handlers; plain functions, which starlette runs in its thread pool."""
 
-    def __init__(self, fleet: Fleet, telemetry: Telemetry) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._telemetry = telemetry
-
-    def metrics(self, request: Request) -> Response:
-        body, content_type = self._telemetry.render(request.headers.get("accept", ""))
-        return Response(body, headers={"Content-Type": content_type})
 
     def livez(self, _: Request) -> Response:
         return _probe([(view.role, view.live(), view.reasons()) for view in self._fleet.views])
@@ -167,7 +162,7 @@ def _probe(states: Sequence[tuple[str, bool, Sequence[str]]]) -> Response:
     return PlainTextResponse("\n".join(bad or ["ok"]) + "\n", status_code=503 if bad else 200)
 
 
-class _Judge:
+class _Analysis:
     """What controllers of others ask (docs/argo-flagger.md): a verdict as JSON, or yes (200) and no (403) to a hook."""
 
     def __init__(self, analyses: "Analyses") -> None:
@@ -249,10 +244,10 @@ def create_app(
     ``analyses`` judge the canaries of others' controllers, where this process does; ``refused`` models are told of.
     """
     fleet = Fleet(views, peers, refused)
-    routes = _Routes(fleet, telemetry_of(fleet, more, max_series=max_series, strict=strict))
+    routes = _Routes(fleet)
     app = Starlette(
         routes=[
-            Route("/metrics", routes.metrics),
+            metrics_route(telemetry_of(fleet, more, max_series=max_series, strict=strict)),
             Route("/livez", routes.livez),
             Route("/readyz", routes.readyz),
             Route("/api/v1/status", routes.status),
@@ -264,7 +259,7 @@ def create_app(
             Route("/models/{model}", routes.model_page),
             Route("/models/{model}/subjects/{subject:any_name}", routes.subject_page),
             Route("/incidents/{incident}", routes.incident_page),
-            *([] if analyses is None else _Judge(analyses).routes()),
+            *([] if analyses is None else _Analysis(analyses).routes()),
         ]
     )
     return _Headers(app)

@@ -166,12 +166,12 @@ def test_sighup_waits_from_the_first_moment_of_a_verb(
 ):
     held: list[bool] = []
 
-    def read(path: Path) -> None:
+    def read(path: Path, **_: bool) -> None:
         held.append(is_held(signal.SIGHUP))
         raise ConfigError(str(path))
 
     # The first thing that a verb does.
-    monkeypatch.setattr("stationkeeper.config.load", read)
+    monkeypatch.setattr("stationkeeper.process.wiring.load", read)
     with pytest.raises(ConfigError):
         verb(Path("not-there.yaml"))
     assert held == [True]
