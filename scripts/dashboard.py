@@ -8,6 +8,7 @@ from typing import Any
 from scripts.panels import DASHBOARDS, STATES, Dashboard, Panel
 
 FOLDER = Path(__file__).resolve().parent.parent / "ops" / "grafana" / "dashboards"
+# Grafana's own grid.
 COLUMNS = 24
 # Chosen in the dashboard, so that it imports into any Grafana whatever its Prometheus is called there.
 SOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"(?:^<!-- run: (?P<how>.+?) -->\n)?^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+# A cold start of the broker and the monitor on a busy machine takes half of it; whoever waits longer waits for a fault.
 PATIENCE_S = 120.0
 
 

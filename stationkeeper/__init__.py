@@ -4,7 +4,9 @@
 ``client`` logs predictions and labels from a service without making it wait. ``Trainer``, ``Target``, ``Decoder``,
 ``Notifier`` and ``Detector`` are what an extension satisfies (docs/extending.md). Each is loaded when it is first
 named, so that a role that starts pays for none of them. State: none. Beside them this folder is the composition root:
-read `cli`, `config`, `process/wiring`, then the room of a verb. The rooms below it (contracts, streams, events,
+read `cli`, `config` (with `access`, the block ``http:``, and `logs`), `effective` (what set each key),
+`process/wiring`, then the room of a verb; `frames` and `client` are the public face, `extending` is what an extension
+imports, `capacity` what a load needs. The rooms below it (contracts, streams, events,
 registry, monitor, retrain, deploy) lie at the top of the repository and are linked here, so that their import names
 collide with nobody's.
 """

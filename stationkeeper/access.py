@@ -12,6 +12,7 @@ from stationkeeper.contracts.settings import Credential, Duration, Settings, rea
 # Guessing 12 random characters takes longer than a port is up; a word of a dictionary does not.
 _SHORTEST_CREDENTIAL = 12
 
+# 64 characters are more than a name needs that people type; 253 is the longest that DNS has.
 PeerName = Annotated[str, Field(pattern=r"^(monitor|retrain|deploy)(-[A-Za-z0-9._-]{1,64})?$")]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 CallerName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._@-]+$")]

@@ -96,8 +96,11 @@ class Load:
     features: int
     segments: int = 0
     labels: float = 0.0
+    # The longest that our topics allow for without being told (contracts.topics); disk of joins grows with it.
     label_horizon_days: float = 90.0
+    # As long as panes are kept, so that what is counted anew can be compared; half leaves a long weekend uncovered.
     input_days: float = 3.0
+    # What Kafka's own guides ask for: one broker may fail while another is away.
     copies: int = 3
     one_topic: bool = False
 
@@ -174,6 +177,7 @@ def plan(load: Load, costs: Costs) -> Capacity:
     tally = load.events * event_s + deltas_s * flush_s
     judge = pane_cores + deltas_s * absorb_s
     replicas = max(math.ceil((tally + judge) / USE), LEAST_REPLICAS)
+    # Twice is worth a second topic to keep; below it the one is simpler.
     if load.one_topic and replicas > 2 * (apart := plan(replace(load, one_topic=False), costs).replicas):
         warnings.append(
             f"one topic for {load.models} models takes {replicas} monitors, a topic for each {apart}: of a shared one "

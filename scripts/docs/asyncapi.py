@@ -22,13 +22,14 @@ from stationkeeper.contracts.messages import (
     Rollout,
     Verdict,
 )
-from stationkeeper.contracts.topics import Topic, Topics, dead_letter_topic
+from stationkeeper.contracts.topics import DAY_MS, Topic, Topics, dead_letter_topic
+from stationkeeper.streams.kafka.topics import DEAD_LETTER_RETENTION_MS
 
 Json = dict[str, Any]
 
 BINDING: Final = "0.5.0"
 BINARY: Final = "application/vnd.stationkeeper.records+zstd"
-DEAD_LETTER_RETENTION: Final = "14d"
+DEAD_LETTER_RETENTION: Final = f"{DEAD_LETTER_RETENTION_MS // DAY_MS}d"
 
 _PREFIX = "{prefix}"
 _INPUTS = ((PredictionEvent, "predictions"), (FeatureEvent, "features"), (LabelEvent, "labels"))

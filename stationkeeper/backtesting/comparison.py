@@ -9,7 +9,13 @@ from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.monitor.judge import Rejudge
 
 SAME_PANES = 60
-"""Pages of two configurations on one subject count as the same one where their onsets are no further apart."""
+"""Pages of two configurations on one subject count as the same one where their onsets are no further apart.
+
+An hour of minutes, the window that a configuration judges by: half makes a page that another budget sees later a new
+one, double joins two changes of one afternoon."""
+
+_REASON = 80
+"""Characters of a reason in the list of pages: one line of a terminal beside its time and subject."""
 
 
 @dataclass(slots=True)
@@ -81,7 +87,8 @@ class SideBySide:
 
 def _words(verdict: Verdict) -> str:
     where = f" in {verdict.segment}" if verdict.segment else ""
-    return f"{verdict.time:%Y-%m-%d %H:%M}  {verdict.kind.value}  {verdict.subject.name}{where}: {verdict.reason[:80]}"
+    what = f"{verdict.kind.value}  {verdict.subject.name}{where}: {verdict.reason[:_REASON]}"
+    return f"{verdict.time:%Y-%m-%d %H:%M}  {what}"
 
 
 def matched(

@@ -52,6 +52,7 @@ class Comparison:
     by_row: bool
     rules: tuple[RuleCourse, ...] = ()
     changes: tuple[Change, ...] = ()
+    # Rows that each rule looks at, the tools' own habit (monitor.plugins.rules).
     window: int = 1_000
 
 

@@ -40,6 +40,7 @@ _NEVER = np.iinfo(np.int64).max
 # Panes scored by one call, as many as are tallied by one: half doubles numpy's cost a call, double predicts with a
 # stand-in model what a renewed reference judges again.
 _CHUNK = 256
+# Of a confusion: true positive, false positive, false negative, true negative.
 _CELLS = 4
 
 

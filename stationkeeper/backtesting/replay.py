@@ -192,12 +192,12 @@ class Replay:
             if self.peers is not None:
                 self.peers.judge(judged.reference, self._panes.closed(replace(first, first_row=judged.first_row)))
             paged = False
-            for done, outcome in self._steps(judged, watch):
-                for verdict in outcome.verdicts:
+            for done, changes in self._steps(judged, watch):
+                for verdict in changes.verdicts:
                     yield verdict, watch
                 if progress is not None:
                     progress(done)
-                if not paged and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
+                if not paged and self.settings.renew and any(i.kind in _DRIFT for i in changes.opened):
                     paged, origin, version = True, done, version + 1
                     # Only the first page of a reference renews it: a second one before the rows are there is of the
                     # same change.
@@ -217,8 +217,8 @@ class Replay:
         """
         phi = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
         floors = [subject.day_floor or 0.0 for subject in reference.subjects]
-        # Any sign is enough: a reference that is too short for dependent rows gives false pages, one that is longer
-        # than it need be costs only time.
+        # Any sign is enough, of half of the subjects or of one that leans twice as much: a reference that is too short
+        # for dependent rows gives false pages, one that is longer than it need be costs only time.
         leaning = np.median(phi) > INDEPENDENT or max(phi) > 2 * INDEPENDENT or max(floors) > 0
         if leaning or not reference.adopted:
             return (max(self.settings.renew, self.settings.reference_rows or 0),)
@@ -228,7 +228,7 @@ class Replay:
         return (*stages, FIRST_PART * self.settings.renew) if stand_in else stages
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, IncidentChanges]]:
-        """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
+        """Step the watch through the rows from the reference's first row on: (rows done, what changed) by pane."""
         labels = self._labels
         labels.begin(judged, on=watch.performance is not None and (self.table.prediction or judged.model) is not None)
         end: int | None = None
@@ -236,16 +236,16 @@ class Replay:
         for pane in self._panes.closed(judged):
             for silent in self._panes.silence(end, pane):
                 stepped = watch.step(silent, labels.finding)
-                for outcome in (stepped, *map(watch.learn, labels.mature(silent.start, done - 1))):
-                    if outcome.verdicts:
-                        yield done, outcome
+                for changes in (stepped, *map(watch.learn, labels.mature(silent.start, done - 1))):
+                    if changes.verdicts:
+                        yield done, changes
             self.summary.panes += 1
             end, done = pane.end, (pane.last_row or 0) + 1
-            outcomes = [watch.step(pane, labels.finding)]
+            found = [watch.step(pane, labels.finding)]
             for line in self.peers.step(pane) if self.peers is not None else ():
                 self.alarmed(line)
-            outcomes += map(watch.learn, labels.mature(pane.start, pane.last_row))
-            yield done, _joined(outcomes)
+            found += map(watch.learn, labels.mature(pane.start, pane.last_row))
+            yield done, _joined(found)
         self._note_unjudged(done)
 
     def _note_unjudged(self, done: int) -> None:
@@ -299,6 +299,7 @@ class Replay:
             categorical=[c for c in settings.categorical if c in columns],
             untyped=table.untyped,
             ordered=True,
+            # The even score, as `profile` has it where nobody names one.
             threshold=0.5 if settings.threshold is None else settings.threshold,
             source="backtest",
         )
@@ -396,10 +397,10 @@ def _positive_of(wanted: str | None, truth: Categories, answers: Array, task: Ta
     return positive
 
 
-def _joined(outcomes: Sequence[IncidentChanges]) -> IncidentChanges:
+def _joined(found: Sequence[IncidentChanges]) -> IncidentChanges:
     return IncidentChanges(
-        tuple(one for outcome in outcomes for one in outcome.verdicts),
-        tuple(one for outcome in outcomes for one in outcome.opened),
-        tuple(one for outcome in outcomes for one in outcome.changed),
-        tuple(one for outcome in outcomes for one in outcome.closed),
+        tuple(one for changes in found for one in changes.verdicts),
+        tuple(one for changes in found for one in changes.opened),
+        tuple(one for changes in found for one in changes.changed),
+        tuple(one for changes in found for one in changes.closed),
     )

@@ -256,20 +256,22 @@ class ProgressBar:
     def __init__(self, rows: int, err: TextIO | None, of: str | None = None) -> None:
         self._rows, self._err = max(rows, 1), err if err is not None and err.isatty() else None
         self._of = of if of is not None else f"of {self._rows} rows"
-        self._shown = -1
+        self._shown, self._width = -1, 0
 
     def update(self, rows: int) -> None:
         """Say how many rows are done."""
         percent = 100 * rows // self._rows
         if self._err is not None and percent != self._shown:
             self._shown = percent
-            self._err.write(f"\r{percent:3d} % {self._of}")
+            line = f"{percent:3d} % {self._of}"
+            self._width = len(line)
+            self._err.write(f"\r{line}")
             self._err.flush()
 
     def done(self) -> None:
         """Take the line away."""
         if self._err is not None:
-            self._err.write("\r" + " " * 40 + "\r")
+            self._err.write("\r" + " " * self._width + "\r")
 
 
 def _summarise(replay: Replay, settings: ReplaySettings, seconds: float, err: TextIO) -> None:

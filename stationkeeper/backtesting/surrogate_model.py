@@ -98,7 +98,8 @@ def _fit(design: Integers, codes: Integers, classes: int, width: int) -> Floats:
 def _logistic(design: Integers, y: Floats, width: int) -> Floats:
     """Ridge logistic regression by gradient steps with a diagonal curvature bound; deterministic."""
     weights, parts = np.zeros(width), design.shape[1]
-    # A class without rows would begin at an infinite intercept.
+    # A class without rows would begin at an infinite intercept; a rarer one than a thousandth is soon learned from
+    # there.
     share = float(np.clip(y.mean(), 1e-3, 1 - 1e-3))
     weights[0] = np.log(share / (1 - share))
     flat = design.ravel()

@@ -5,5 +5,5 @@ In: options and the configuration's path. Out: text or JSON on stdout, progress 
 fast.
 Read `options` (shared by all), then the file of a verb: `loop` (demo, up and the roles), `data` (init, explain,
 report, verify, dump, evidently), `profile`, `backtest`, `operate` (check, gate, deployments, requests), `rollout`
-(show and drill of deployments), `rejected`, `topics`, `erase`.
+(show and drill of deployments), `rejected`, `topics`, `erase`, `plan` (what a load needs).
 """

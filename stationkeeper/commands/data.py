@@ -167,7 +167,7 @@ def explain(
 
 
 def _verified(settings: "Config", chain: "Chain", reader: "Reader", topics: "Topics") -> "list[DigestCheck]":
-    """DigestCheck the digests of a chain where this command runs."""
+    """Check the digests of a chain where this command runs."""
     from stationkeeper.explain.lineage import read_references
     from stationkeeper.explain.verify import verify_chain
     from stationkeeper.registry import Registry

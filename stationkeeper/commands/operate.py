@@ -278,7 +278,9 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
 
 def check(
     config: ConfigOption = None,
-    sample: Annotated[int, typer.Option(help="Also read this many records of each input and print them mapped.")] = 0,
+    sample: Annotated[
+        int, typer.Option(help="Also read this many records of each input and print them mapped.", min=0)
+    ] = 0,
     create: Annotated[bool, typer.Option("--create", help="Create the input topics that do not exist.")] = False,
     json: JsonOption = False,
 ) -> int:

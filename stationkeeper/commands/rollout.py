@@ -193,6 +193,8 @@ def _plain(one: Any) -> dict[str, Any]:
     return {"what": one.what, "seconds": one.seconds, "seen": one.seen}
 
 
+# Bounds of `plan`: a failure beyond half is no failure any more, below a millionth no traffic shows one, and a canary
+# that fails less than a tenth more often takes more rows than a year brings.
 def plan(
     model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
     per_minute: Annotated[float, typer.Option(help="Requests a minute, all versions together.", min=0.01)],

@@ -21,6 +21,7 @@ def directory() -> Path:
     """Return where the environment lies: under ``$XDG_CACHE_HOME`` or ``~/.cache``, named by what is pinned."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     # By content: a new lock or another Python makes a new environment, and the old one stays whole for who uses it.
+    # Twelve digits tell a thousand locks apart and are still read in a path.
     named = hashlib.sha256(f"{sys.version_info[:2]}{pins()}".encode()).hexdigest()[:12]
     return Path(root) / "stationkeeper" / f"evidently-{named}"
 
@@ -71,5 +72,6 @@ def _make(home: Path) -> None:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
+        # The end says why, and the first words which installer: a line each of a terminal.
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
         raise Retryable(f"could not make the environment for Evidently: {' '.join(command[:4])} … said: {last}")

@@ -27,6 +27,7 @@ def rows_of(reference: Reference, most: int = MOST_ROWS) -> dict[str, list[Any]]
     reference and not in these rows. Within a numeric cell values are spread evenly between its edges.
     """
     count = max(min(reference.rows, most), 1)
+    # Any seed; fixed, so that one reference always gives the same report.
     dice = np.random.default_rng(1)
     return {subject.name: _column(subject, count, dice) for subject in reference.subjects}
 

@@ -24,7 +24,7 @@ from stationkeeper.init.names import (
     score_stem,
     words_of,
 )
-from stationkeeper.init.records import RecordSample, is_shares, leaves, unit_of
+from stationkeeper.init.records import NEARLY, RecordSample, is_shares, leaves, unit_of
 from stationkeeper.tables import ColumnReading, InputTable
 
 CONTRACT_FIELDS: Final = ("event_id", "time", "model", "version", "prediction", "label")
@@ -33,8 +33,9 @@ WHY_BINARY: Final = "the only one of nothing but 0 and 1; is it a feature? Then 
 # More names than this in one sample are no models: a fleet in one topic has a handful, a column such as a car's model
 # has dozens.
 MOST_MODELS: Final = 20
-# From this many texts on, one that differs in nearly every record is an id, not a category.
-_ENOUGH, _NEARLY = 20, 0.9
+# From this many texts on, one that differs in nearly every record is an id, not a category: of half as many a category
+# of many values shows as many by chance, twice as many are more than a short sample has.
+_ENOUGH = 20
 
 
 class InitError(ValueError):
@@ -274,7 +275,7 @@ class _Field:
         if not known:
             return None
         read = sum(isinstance(v, date) or (isinstance(v, str) and _is_time(v, table=table)) for v in known)
-        return "rfc3339" if read >= _NEARLY * len(known) else None
+        return "rfc3339" if read >= NEARLY * len(known) else None
 
     def is_kin_of(self, score: str) -> bool:
         """Return whether it holds two values and a word that a score is named after: credit_card by credit_score."""
@@ -304,15 +305,15 @@ class _Field:
         whole = all(isinstance(v, str | int) and not isinstance(v, bool) and v != "" for v in known)
         if field == "event_id":
             # A topic may hold a record twice or thrice: an id need not be unique, only mostly. It is never absent.
-            return whole and len(known) >= _NEARLY * self.rows and 2 * self.distinct() >= 1
+            return whole and len(known) >= NEARLY * self.rows and 2 * self.distinct() >= 1
         if field == "kind":
             return all(isinstance(v, str) for v in known) and set(known) <= set(KINDS) and len(known) == self.rows
         # A name that the configuration could not hold, or dozens of them, is a property of the row (a car's model).
         if field == "model":
             named = all(isinstance(v, str) and MODEL_NAME.fullmatch(v) for v in known)
-            return named and len(set(known)) <= MOST_MODELS and len(known) >= _NEARLY * self.rows
+            return named and len(set(known)) <= MOST_MODELS and len(known) >= NEARLY * self.rows
         if field == "version":
-            return whole and len(set(known)) <= MOST_MODELS and len(known) >= _NEARLY * self.rows
+            return whole and len(set(known)) <= MOST_MODELS and len(known) >= NEARLY * self.rows
         if all(is_shares(v) for v in known):
             return field == "prediction"
         scalars = all(isinstance(v, str | int | float | bool) for v in known)
@@ -320,7 +321,7 @@ class _Field:
 
     def is_key(self) -> bool:
         """Return whether nearly every value is another one, as in an id."""
-        return len(self.known) >= _ENOUGH and self.distinct() >= _NEARLY
+        return len(self.known) >= _ENOUGH and self.distinct() >= NEARLY
 
     def is_share(self) -> bool:
         """Return whether there are numbers, and all lie between 0 and 1, not all at the ends."""

@@ -124,7 +124,7 @@ def unit_of(numbers: Sequence[float]) -> TimeUnit | None:
     """Return the unit in which nearly all of these epochs lie between 1990 and 2100, None for other numbers."""
     for unit, per_second in _PER_SECOND.items():
         low, high = _EARLY * per_second, _LATE * per_second
-        if numbers and sum(low <= number < high for number in numbers) >= _NEARLY * len(numbers):
+        if numbers and sum(low <= number < high for number in numbers) >= NEARLY * len(numbers):
             return unit
     return None
 
@@ -134,4 +134,4 @@ _EARLY, _LATE = 631_152_000, 4_102_444_800
 # The units of ``time_unit``; the spans above lie apart in each, so that the order does not matter.
 _PER_SECOND: Final[Mapping[TimeUnit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Of a hundred records a few may be broken; a column of which a tenth is no time is something else.
-_NEARLY: Final = 0.9
+NEARLY: Final = 0.9

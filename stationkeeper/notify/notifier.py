@@ -55,6 +55,7 @@ class NotifierSettings(Settings):
     not be told within ``expires`` is left out and counted. ``options`` are those of an extension.
     """
 
+    # Longer than any import path; a body that slipped under the key is refused by it.
     kind: Annotated[str, Field(min_length=1, max_length=200)] = "webhook"
     url: str | Credential | None = None
     token: Credential | None = None

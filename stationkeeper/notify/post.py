@@ -20,7 +20,8 @@ from stationkeeper.streams.errors import Retryable
 
 # By these a receiver says that it will never take this body; all else (away, busy, a key that was changed) may pass.
 _NEVER = frozenset({400, 413, 415, 422})
-# What of a refusal is shown: chat systems answer with one word such as `invalid_payload`.
+# Characters of a refusal that are shown: chat systems answer with one word such as `invalid_payload`, gateways with a
+# page, of which two lines of the log are enough.
 _SHOWN = 200
 
 

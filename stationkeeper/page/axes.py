@@ -11,7 +11,9 @@ from stationkeeper.page.markup import Child, Html, tag
 # below the other; the margins hold six digits on the left and a line of 12 px under the box.
 WIDTH, HEIGHT = 420.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 26.0
-# Grid lines of a plot: 150 pixels hold four labels with room between; with two a curve cannot be read off.
+# The few pixels inside expressions are gaps of a label from what it names (4 to 6, half a letter; 8 under the box, a
+# line of 12 px on its base) and the middle of a plot, from .6 of whose width on a word is written to the left. Grid
+# lines of a plot: 150 pixels hold four labels with room between; with two a curve cannot be read off.
 _TICKS = 4
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import Conservation, FleetStatus, RoleHealth
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
-from stationkeeper.page.incident import LEFT, incident_cards
+from stationkeeper.page.incident import OF_EARLIER, incident_cards
 from stationkeeper.page.loop import by_serving, loop_picture, position, rollout_of
 from stationkeeper.page.markup import Html, table, tag
 from stationkeeper.page.words import STATE_WORDS, URGENCY, integer, listing, percent, plural
@@ -29,7 +29,7 @@ def fleet_page(fleet: FleetStatus) -> str:
         incident_cards("Needs attention", serving, fleet),
         _loops(models, fleet),
         section("Models", _models(models, fleet) if models else tag("p", "No model has been seen yet.")),
-        incident_cards(LEFT, left, fleet),
+        incident_cards(OF_EARLIER, left, fleet),
         section("The programs of the loop", _roles(fleet)),
         section("Every record accounted for", conservation_block(fleet)),
     ]

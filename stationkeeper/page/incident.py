@@ -32,7 +32,7 @@ from stationkeeper.page.words import (
 SHOWN_SUBJECTS = 8
 # After a promotion the incident that led to it waits for the new version's proof; nobody has to act meanwhile. Whether
 # that version still answers the rollout tells: during probation it keeps a share of the traffic (rollout.holdback).
-LEFT = "Still open, of an earlier version"
+OF_EARLIER = "Still open, of an earlier version"
 Entry = tuple[int | None, str, Child]
 _Series = TypeVar("_Series", Series, PerformanceSeries)
 

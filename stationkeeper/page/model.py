@@ -12,7 +12,7 @@ from stationkeeper.contracts.model_status import (
 from stationkeeper.contracts.status import FleetStatus
 from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
-from stationkeeper.page.incident import LEFT, incident_cards, incident_path
+from stationkeeper.page.incident import OF_EARLIER, incident_cards, incident_path
 from stationkeeper.page.loop import by_serving, loop_picture, open_incidents, position, rollout_of
 from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.plots import performance_plot
@@ -59,7 +59,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
             subject_table(order, model) if order else None,
         ),
         section("Retrain requests", _requests(model, fleet)),
-        incident_cards(LEFT, [(i, model) for i in left], fleet),
+        incident_cards(OF_EARLIER, [(i, model) for i in left], fleet),
         section("Closed incidents", _closed(model)),
         section("Versions in the traffic", _versions(model)),
         section("What can be seen", _power(model)),

@@ -14,6 +14,10 @@ MAX_BARS = 12
 _ROW = 22.0
 # Width for a category's name in pixels: the 18 characters that `_bars` keeps, at 12 px.
 _LABEL = 128.0
+# Of a column's width what stands free on either side of the bar of now, so that the reference's shows behind it.
+_INSET = 0.22
+# Pixels behind the longest bar: a share of three digits at 12 px, and its gap.
+_SHARE = 58
 
 
 def _present(values: Sequence[float | None]) -> list[float]:
@@ -125,7 +129,14 @@ def _columns(cells: Cells, reference: Sequence[float], window: Sequence[float]) 
         wide = right - left
         parts.append(tag("rect", x=left + 0.5, y=y_ref, width=wide - 1, height=floor - y_ref, class_="bar ref"))
         parts.append(
-            tag("rect", x=left + wide * 0.22, y=y_now, width=wide * 0.56, height=floor - y_now, class_="bar now")
+            tag(
+                "rect",
+                x=left + wide * _INSET,
+                y=y_now,
+                width=wide * (1 - 2 * _INSET),
+                height=floor - y_now,
+                class_="bar now",
+            )
         )
     edges, last = cells["edges"], len(cells["edges"]) - 1
     # A missing cell follows the numeric ones: its name takes the place of the last edge.
@@ -141,13 +152,14 @@ def _columns(cells: Cells, reference: Sequence[float], window: Sequence[float]) 
 def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[float]) -> list[Html]:
     # Never zero: with no row at all every bar has no length instead of no number.
     widest = max(*reference, *window, 1e-9)
-    room = WIDTH - _LABEL - 58
+    room = WIDTH - _LABEL - _SHARE
     parts = []
     for i, (label, r, w) in enumerate(zip(labels, reference, window, strict=True)):
         y = TOP + i * _ROW
         # What fits in `_LABEL`; the table beside it has the whole name.
         short = label if len(label) <= 18 else f"{label[:17]}…"
         parts.append(tag("text", short, x=_LABEL - 8, y=y + 12, class_="tick end"))
+        # Five pixels apart from the next row; the bar of now lies four inside the reference's, above and below.
         parts.append(tag("rect", x=_LABEL, y=y, width=room * r / widest, height=_ROW - 5, class_="bar ref"))
         parts.append(tag("rect", x=_LABEL, y=y + 4, width=room * w / widest, height=_ROW - 13, class_="bar now"))
         parts.append(tag("text", percent(w), x=_LABEL + room * max(r, w) / widest + 6, y=y + 12, class_="tick start"))

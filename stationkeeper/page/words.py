@@ -116,6 +116,7 @@ def percent(share: float | None) -> str:
     """Return a share as per cent to three digits, to two below ten, whole from 100 on: ``15.2 %``, ``3.2 %``."""
     if share is None:
         return "–"
+    # Below a tenth a third digit is less than a tenth of a point, which no share here is known to.
     # Traffic may come twenty times as dense as usual: three digits of 1 900 would be an exponent.
     told = integer(share * 100) if abs(share) >= 1 else f"{share * 100:.{2 if abs(share) < 0.1 else 3}g}"
     return f"{told}\u00a0%"

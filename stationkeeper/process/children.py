@@ -14,7 +14,8 @@ from stationkeeper.process.wiring import peer_addresses, router_use
 log = structlog.get_logger()
 
 PORT_STEP: Final = 10
-"""A further monitor listens this much higher than the one before it."""
+"""A further monitor listens this much higher than the one before it: above the other roles' ports, which follow the
+first one's, and a round number that a person can count in."""
 
 
 def monitor_names(config: Config, workers: int) -> dict[str, int]:

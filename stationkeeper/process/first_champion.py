@@ -56,6 +56,7 @@ def adopt_champion(
     settings = config.models[model]
     rules = AdoptionRules(
         settings.retraining().labels.positive_class,
+        # The even score, as `profile` has it where nobody names one.
         0.5 if settings.threshold is None else settings.threshold,
         ModelTask(settings.retrain.task) if settings.retrain else None,
         allow_pickle,

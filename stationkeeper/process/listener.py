@@ -30,7 +30,8 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 NO_BODY_BYTES: Final = 16_384
 # Asked by programs that hold no secret and only want yes or no.
 PROBES: Final = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-# What of a hostile header is repeated in the answer that refuses it.
+# Characters of a hostile header that are repeated in the answer that refuses it: a name and its port; more would be a
+# stranger's page under our address.
 _SHOWN: Final = 80
 
 
@@ -298,7 +299,8 @@ class _Bounded:
 def server_for(app: App, access: Access, *, grace_s: int = 1) -> uvicorn.Server:
     """Return a uvicorn server of a guarded application, for sockets of ``bound``; ``grace_s`` is for open requests.
 
-    httptools is taken where it is installed (the extra ``serve``): a small request costs half the time.
+    httptools is taken where it is installed (the extra ``serve``): a small request costs half the time. A second is
+    what pages and scrapes need; the router asks for more.
     """
     fast = importlib.util.find_spec("httptools") is not None
     module = importlib.import_module(f"uvicorn.protocols.http.{'httptools_impl' if fast else 'h11_impl'}")

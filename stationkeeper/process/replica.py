@@ -56,7 +56,8 @@ def _mark(member: str) -> bool:
         return False
     mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        # An abstract name ends with its process, however that ends, and is per network namespace as addresses are.
+        # An abstract name ends with its process, however that ends, and is per network namespace as addresses are. The
+        # kernel takes 108 bytes; two members alike in the first 90 merely wait for the broker instead.
         mark.bind(b"\0stationkeeper." + member.encode()[:90])
     except OSError:
         mark.close()

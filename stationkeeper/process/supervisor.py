@@ -128,6 +128,7 @@ class Supervisor:
         deadline = time.monotonic() + self._drain_s
         for process in alive:
             try:
+                # At least a moment for each: one that left while another was waited for must not be killed.
                 process.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 process.kill()

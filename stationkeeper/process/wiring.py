@@ -389,7 +389,8 @@ def publish(config: Config, record: Outgoing) -> None:
     """Write one record of a person or a tool in a transaction of its own; raises ``Retryable`` or ``Fatal``."""
     from stationkeeper.streams.connect import sink_for
 
-    # A transactional id of its own: two people deciding at once must not fence each other.
+    # A transactional id of its own: two people deciding at once must not fence each other. Twelve digits are enough for
+    # all that decide while the broker remembers one (a week).
     sink = sink_for(config.kafka, f"cli-{uuid.uuid4().hex[:12]}")
     try:
         sink.begin()
@@ -403,6 +404,7 @@ def plain_producer(config: Config) -> Any:
     """Return a plain producer, as the applications around us use one; the demo plays them."""
     from kafka import KafkaProducer
 
+    # As `client` sends: events of 5 ms together.
     return KafkaProducer(
         acks="all", linger_ms=5, compression_type="lz4", **config.kafka.connection("stationkeeper.edge")
     )

@@ -81,6 +81,7 @@ class History:
             if window is None:
                 continue
             found = measure(subject, window)
+            # Eight digits of a digest tell the few references of a period apart, and fit a heading.
             status = SubjectStatus(
                 name=name,
                 type=subject.type.value,

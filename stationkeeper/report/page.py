@@ -32,7 +32,8 @@ from stationkeeper.report.gather import Case, Report, ReportedFinding
 
 # Rows of a table in the file; the rest is counted in a line below it, so that a noisy year still opens in a browser.
 MAX_LISTED = 500
-# Height of one incident's bar with its gap, in pixels: a line of small text.
+# Height of one incident's bar with its gap, in pixels: a line of small text. Eight are left above the first bar, 34
+# under the last for deployments' marks (4.5 in radius) and the axis.
 _LANE = 18.0
 _METHOD = (
     "Every decision rests on counts in cells that were frozen with the model version's reference. A detector turns "

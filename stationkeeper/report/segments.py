@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
 from stationkeeper.explain.lineage import read_panes
-from stationkeeper.monitor.core.charts import SegmentPart, segment_parts
+from stationkeeper.monitor.core.charts import SegmentPart, coarse_cells, segment_parts
 from stationkeeper.monitor.core.performance import SegmentGap, segment_gaps
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject
 from stationkeeper.report.history import Moved
@@ -56,11 +56,7 @@ def gaps_of(
 
 
 def _coarse(counts: Mapping[str, Counts], subject: ReferenceSubject) -> dict[str, Counts]:
-    """The counts in the twenty coarse cells of a number; a category has few cells as it is."""
-    size = int(subject.grid.max()) + 1
-    return {
-        name: np.bincount(subject.grid, weights=one, minlength=size).astype(np.int64) for name, one in counts.items()
-    }
+    return {name: coarse_cells(subject, one) for name, one in counts.items()}
 
 
 def located(

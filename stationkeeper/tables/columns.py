@@ -39,6 +39,9 @@ _ZERO, _DIGITS = r"^\s*0[0-9]", r"^\s*[0-9]+\s*$"
 _SHOWN: Final = 100
 """Characters of a name in its line, about a line of a terminal; half cuts paths of keys, double wraps every line."""
 
+EXAMPLE: Final = 40
+"""Characters shown of a cell or a row as an example: enough to find it again, and the line still has its words."""
+
 _PLAIN: Final = r"^\s*[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?\s*$"
 _INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
 # The spellings that pandas, R and SQL exports use; "yes" or "1" also name categories and counts, so they stay texts.
@@ -354,7 +357,7 @@ def _as_category(found: ColumnReading, different: Collection[Any], known: int) -
 
 def _example(cell: object, row: int) -> str:
     text = str(cell)
-    return f"{text[:40]!r} in row {int(row)}"
+    return f"{text[:EXAMPLE]!r} in row {int(row)}"
 
 
 def _quoted(name: str) -> str:

@@ -8,7 +8,8 @@ import polars as pl
 
 Integers = npt.NDArray[np.int64]
 
-# Each unit's range lies between 1973 and 2286; a number outside all of them is a count, no time.
+# Each unit's range lies between 1973 and 2286, a power of ten each, between which lies another: the ranges do not
+# touch, and a number outside all of them is a count, no time.
 EPOCHS: Final = (("s", 1e8, 1e10), ("ms", 1e11, 1e13), ("us", 1e14, 1e16), ("ns", 1e17, 1e19))
 PER_MS: Final = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
 """How many of a unit are a millisecond."""

@@ -43,7 +43,6 @@ _TWICE: Final = "stands twice"
 
 # Whole numbers up to here are shown as integers, as their file had them; beyond it a float64 has lost digits.
 _WHOLE: Final = 2.0**53
-# One line with all four makes the file one of events; a flat object of a table has no `event_id` beside `kind`.
 # How files begin that people take for tables and that are read here as none: each gets a word of what to do, where a
 # text reader would speak of NUL characters, character sets or odd columns.
 _FOREIGN: Final = {
@@ -54,6 +53,7 @@ _FOREIGN: Final = {
     b"SQLite format 3": "an SQLite database; write the table as CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
 }
+# One line with all four makes the file one of events; a flat object of a table has no `event_id` beside `kind`.
 _EVENT_FIELDS: Final = frozenset({"kind", "event_id", "time", "model"})
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import zstandard
 
-from stationkeeper.tables.columns import BROKEN, TableRefused
+from stationkeeper.tables.columns import BROKEN, EXAMPLE, TableRefused
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -90,13 +90,14 @@ def decoded(data: bytes, source: str, encoding: str | None) -> tuple[str, str | 
     note = None
     if encoding is None and guessed not in {"utf-8", "utf-8-sig"}:
         shown = next((word for word in text[:_HEADER].split() if not word.isascii()), "")
-        sample = f", as in {shown[:40]!r}" if shown else ""
+        sample = f", as in {shown[:EXAMPLE]!r}" if shown else ""
         note = f"encoding: not UTF-8, read as {guessed}{sample}; another one? say --encoding"
     return text, note
 
 
 def _unmarked(data: bytes) -> str:
     head = data[:_SNIFFED]
+    # Plain text has a zero in every second place; a quarter leaves room for letters of other scripts.
     if head.count(0) > len(head) // 4:
         return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
     # UTF-8 first, since almost no other text is valid UTF-8; what cp1252 leaves undefined, Latin-1 always decodes.
@@ -134,7 +135,7 @@ def read_text(data: bytes, source: str, encoding: str | None = None, rows: int |
         raise TableRefused(f"{source}: the first line names no column")
     if _is_data(names):
         raise TableRefused(
-            f"{source}: the first line ({first[:60]!r}) looks like data; put a line with the columns' names above it"
+            f"{source}: the first line ({first[:EXAMPLE]!r}) looks like data; put a line with the columns' names above"
         )
     raw = text.encode()
     skip = len(text[:used].encode())
@@ -231,7 +232,7 @@ def _lines(
         common = ", ".join(f"{n} × {k}" for k, n in Counter(fields[wrong].tolist()).most_common(3))
         text = (
             f"{int(wrong.sum()):,} rows have not the header's {width} fields ({common} fields; the first is row "
-            f"{int(numbers[at])}: {body[starts[at] : ends[at]].decode(errors='replace').strip()[:60]!r})"
+            f"{int(numbers[at])}: {body[starts[at] : ends[at]].decode(errors='replace').strip()[:EXAMPLE]!r})"
         )
         if share > BROKEN:
             raise TableRefused(f"{source}: {text}; is {separator!r} the separator, and are texts with it in quotes?")
