@@ -90,7 +90,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.INPUT_RESUMED: "An input topic that was stopped is read again.",
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
     LogEvent.TOPIC_REPLACED: "A role ended: one of our own topics was deleted and created again under it.",
-    LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",
+    LogEvent.TABLE_RECORD_REFUSED: "A reference, rollout or approval cannot be used; what its key said stays in force.",
     LogEvent.RECORD_LEFT_OUT: (
         "A record of our own topics cannot be read, such as a candidate in a newer `schema_version`: it was passed "
         "over, nothing is done for it, and it is not read again. Whoever wrote it must write it again."

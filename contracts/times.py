@@ -16,7 +16,8 @@ _QUARTER_MS = 900_000
 # Quarters whose offset is remembered: a replay walks through them in order, and live panes stay in one.
 _REMEMBERED = 4_096
 UTC_ZONE = "UTC"
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+# Of digits fifteen: thirty thousand years in milliseconds; of many more a float would be an infinity.
+_DURATION = re.compile(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*(ms|s|m|h|d|w)\s*")
 
 
 def to_datetime(ms: int) -> datetime:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from stationkeeper.contracts.masking import remember_named
 from stationkeeper.contracts.settings import Credential, Duration, Name, Settings
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
+from stationkeeper.deploy.core.split import BUCKETS
 
 
 class GuardrailSettings(Settings):
@@ -108,11 +109,15 @@ class RolloutSettings(Settings):
 
     @model_validator(mode="after")
     def _ramp(self) -> Self:
-        # Weights are whole basis points: less than one would be none.
-        if any(not 0.0001 <= step < 1.0 for step in self.steps):
+        # As the whole basis points that they become: less than one would be none, all of them leave no champion to
+        # compare with, and two that become the same are one step.
+        weights = [round(step * BUCKETS) for step in self.steps]
+        if any(not 1 <= weight < BUCKETS for weight in weights):
             raise ValueError(f"steps: {list(self.steps)} must be shares of at least 0.0001 and below 1, e.g. 0.05")
-        if list(self.steps) != sorted(set(self.steps)):
-            raise ValueError(f"steps: {list(self.steps)} must rise; a lower weight is a rollback, not a step")
+        if weights != sorted(set(weights)):
+            raise ValueError(
+                f"steps: {list(self.steps)} must rise, by 0.0001 at least; a lower weight is a rollback, not a step"
+            )
         for name, rail in self.guardrails.items():
             if rail.slower_by is not None and name is not Guardrail.LATENCY:
                 raise ValueError(f"guardrails.{name}.slower_by: it is of latency alone; leave it out")
@@ -125,7 +130,7 @@ class RolloutSettings(Settings):
             raise ValueError(
                 f"probation_max: {self.probation_max} ms is shorter than probation: {self.probation} ms; raise it"
             )
-        if 0.0 < self.holdback < 0.0001:
+        if 0.0 < self.holdback < 1.0 / BUCKETS:
             raise ValueError(f"holdback: {self.holdback} is below 0.0001, the least weight; write 0 for none")
         if self.lease < 1_000:
             raise ValueError(f"lease: {self.lease} ms is below 1s; the controller could not renew it in time")
@@ -138,7 +143,7 @@ class RolloutSettings(Settings):
         """
         rails = {**_DEFAULTS, **self.guardrails}
         return Policy(
-            steps_bp=tuple(round(step * 10_000) for step in self.steps),
+            steps_bp=tuple(round(step * BUCKETS) for step in self.steps),
             step_ms=self.step_duration,
             min_rows=self.min_rows,
             promote_rows=self.promote_rows,
@@ -157,7 +162,7 @@ class RolloutSettings(Settings):
             probation_ms=self.probation,
             probation_margin=self.probation_margin,
             probation_max_ms=self.probation_max,
-            holdback_bp=round(self.holdback * 10_000),
+            holdback_bp=round(self.holdback * BUCKETS),
             labels_expected=labels_expected,
             most_flips=self.most_flips,
         )

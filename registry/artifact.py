@@ -6,6 +6,7 @@ version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_F
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
@@ -208,14 +209,15 @@ def check_digest(card: ModelCard, content: bytes, what: str) -> None:
 
 
 def category_text(value: FeatureValue) -> str:
-    """Return the text of a categorical value: null and NaN as ``MISSING_CATEGORY``, whole numbers without a point.
+    """Return the text of a categorical value: what is no number as ``MISSING_CATEGORY``, whole numbers without a point.
 
     >>> category_text(7.0), category_text(True), category_text(None)
     ('7', 'true', '__missing__')
     """
     if isinstance(value, str):
         return value
-    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+    # NaN and the infinities too: the reading of events makes neither a category.
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING_CATEGORY
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -83,7 +83,7 @@ class ForeignModel:
             # safe_load: the file is its author's, and a plain load would build any object it names.
             described = yaml.safe_load((directory / "MLmodel").read_text())
             loader = str(described["flavors"]["python_function"]["loader_module"])
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
             raise ArtifactError(
                 f"{what} is no MLflow model with a python_function flavour; log it with MLflow"
             ) from None
@@ -142,12 +142,15 @@ class ForeignModel:
 
 def _signature(described: Any, what: str) -> dict[str, str]:
     advice = "log it with signature=infer_signature(data_frame, predictions)"
-    inputs = (described.get("signature") or {}).get("inputs")
-    if not inputs:
+    try:
+        inputs = (described.get("signature") or {}).get("inputs")
+        columns = [(one.get("name"), one.get("type")) for one in json.loads(inputs)] if inputs else []
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{what} has a signature that cannot be read ({error}); {advice}") from None
+    if not columns:
         raise ArtifactError(f"{what} has no signature, so nobody knows its features; {advice}")
     types: dict[str, str] = {}
-    for column in json.loads(inputs):
-        kind, name = column.get("type"), column.get("name")
+    for name, kind in columns:
         if name is None or kind == "tensor":
             raise ArtifactError(f"{what} has a signature without column names ({kind}); {advice}")
         if kind not in _KINDS:

@@ -244,9 +244,10 @@ class Registry:
 
     def alias(self, model: str, alias: str) -> str | None:
         """Return the version under an alias, None without one."""
-        from mlflow.exceptions import MlflowException
-
         with self._connection.asking(f"read the alias {alias} of {model}") as client:
+            # Not before: imported by itself MLflow would report its use to its makers (``_import_mlflow``).
+            from mlflow.exceptions import MlflowException
+
             try:
                 return str(client.get_model_version_by_alias(model, alias).version)
             except MlflowException as error:

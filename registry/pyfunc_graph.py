@@ -5,6 +5,7 @@ feature (inputs of shape (n, 1)) answered each request of ``mlflow models serve`
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _text(value: Any) -> str:
     # numbers have no point, and what is missing has one word.
     if isinstance(value, str):
         return value
-    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING_CATEGORY
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -23,7 +23,7 @@ class JsonServer(ThreadingHTTPServer, ABC):
 
     @abstractmethod
     def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
-        """Return status and body of the answer; None answers with an empty body."""
+        """Return status and body of the answer: JSON, bytes as they are, or None for an empty body."""
 
     def close(self) -> None:
         self.shutdown()
@@ -39,7 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers["content-length"] or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         status, told = self.server.respond(self.command, self.path, self.headers, body)
-        text = b"" if told is None else json.dumps(told, default=datetime.timestamp).encode()
+        text = told if isinstance(told, bytes) else json.dumps(told, default=datetime.timestamp).encode()
+        text = b"" if told is None else text
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))

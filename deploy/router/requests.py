@@ -129,7 +129,7 @@ def _culprit(body: bytes) -> str | None:
     except msgspec.MsgspecError:
         return None
     rows = whole.get("instances", [whole])
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows if isinstance(rows, list) else [whole]):
         for part in ("features", "segment"):
             found = row.get(part) if isinstance(row, dict) else None
             for name, value in found.items() if isinstance(found, dict) else ():
@@ -226,15 +226,17 @@ def _flat(tensor: _Tensor) -> list[Any]:
 def _time(value: Any, now_ms: int, row: int) -> int:
     if value is None:
         return now_ms
+    where = f"instances[{row}].time"
     # In Python True is 1, which is a moment in 1970.
     if isinstance(value, int) and not isinstance(value, bool):
-        if 0 <= value <= _LAST_MS:
-            return value
-        message = f"{value} is not epoch milliseconds between 1970 and 9999; send milliseconds, not another unit"
-        raise Refused(Refusal.BAD_TIME, message, f"instances[{row}].time")
-    try:
-        return to_ms(datetime.fromisoformat(value))
-    except (TypeError, ValueError) as error:
-        where = f"instances[{row}].time"
-        message = f"{value!r} is not a time ({error}); send epoch milliseconds or RFC 3339 with a zone"
-        raise Refused(Refusal.BAD_TIME, message, where) from None
+        ms, advice = value, "epoch milliseconds between 1970 and 9999; send milliseconds, not another unit"
+    else:
+        try:
+            ms, advice = to_ms(datetime.fromisoformat(value)), "a time between 1970 and 9999; send when it happened"
+        except (TypeError, ValueError) as error:
+            message = f"{value!r} is not a time ({error}); send epoch milliseconds or RFC 3339 with a zone"
+            raise Refused(Refusal.BAD_TIME, message, where) from None
+    # The monitor rejects an event of any other time, and with it the answer's only trace.
+    if not 0 <= ms <= _LAST_MS:
+        raise Refused(Refusal.BAD_TIME, f"{value} is not {advice}", where)
+    return ms

@@ -1,7 +1,7 @@
 """The team's own server as a target: the wanted weights are posted to it, and read back.
 
     POST {url}          {"model", "epoch", "champion", "canary", "weight_bp", "lease_until"}
-                        200 or 204: applied · 409: a later epoch is in force, nothing was changed
+                        200 or 204, whatever the body: applied · 409: a later epoch is in force, nothing was changed
     GET  {url}?model=M  {"champion", "canary", "weight_bp"} · 404: not known
 
 A server that loses touch must fall back to the champion at ``lease_until`` (RFC 3339, null without a canary).
@@ -20,7 +20,7 @@ from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.target import Abilities, Observation
 from stationkeeper.streams.errors import Retryable
 
-# What of an answer is read: an honest one has a hundred bytes a model, and a wrong address may answer with a film.
+# What of an answer is read: a real one has a hundred bytes a model, and a wrong address may send gigabytes.
 _MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -51,7 +51,10 @@ class JsonClient:
         return self._parts.path or "/"
 
     def call(self, method: str, path: str, body: Any = None, *, known: frozenset[int] = frozenset()) -> tuple[int, Any]:
-        """Return status and JSON body; raises ``Retryable`` unless the status is 2xx or one of ``known``."""
+        """Return the status and, of a GET, the JSON object that it brings; empty where it brings none.
+
+        Raises ``Retryable`` unless the status is 2xx or one of ``known``, and for an answer to GET that is no object.
+        """
         host, port, limit = self._parts.hostname or "", self._parts.port, self._timeout
         connection = (
             http.client.HTTPConnection(host, port, timeout=limit)
@@ -63,13 +66,15 @@ class JsonClient:
             connection.request(method, path, data, self._headers)
             answer = connection.getresponse()
             text = answer.read(_MOST_BYTES)
-            found = json.loads(text) if text and answer.status // 100 == 2 else {}
+            found = json.loads(text) if method == "GET" and answer.status // 100 == 2 else {}
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Retryable(f"{self._who} does not answer: {error}") from error
         finally:
             connection.close()
         if answer.status // 100 != 2 and answer.status not in known:
             raise Retryable(f"{self._who} answers {method} {path} with {answer.status}")
+        if not isinstance(found, dict):
+            raise Retryable(f"{self._who} answers {method} {path} with JSON that is no object")
         return answer.status, found
 
 

@@ -4,6 +4,7 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.http import JsonClient
 from stationkeeper.deploy.targets.target import Abilities, Observation
+from stationkeeper.streams.errors import Retryable
 
 
 class RouterTarget:
@@ -22,9 +23,12 @@ class RouterTarget:
     def observe(self, model: str) -> Observation | None:
         """Return what the router applies for a model; None when it does not know the model."""
         _, body = self._client.call("GET", "/api/v1/status")
-        found = next((one for one in body.get("models", ()) if one["model"] == model), None)
-        if found is None:
-            return None
-        return Observation(
-            found["champion"], found["canary"], found["weight_bp"], found["unfit"], frozenset(found["proven"])
-        )
+        try:
+            found = next((one for one in body.get("models", ()) if one["model"] == model), None)
+            if found is None:
+                return None
+            return Observation(
+                found["champion"], found["canary"], found["weight_bp"], found["unfit"], frozenset(found["proven"])
+            )
+        except (KeyError, TypeError) as error:
+            raise Retryable(f"what answers at the router's address is no router of this version: {error}") from error

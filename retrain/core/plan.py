@@ -13,6 +13,8 @@ _NOT_CURED_BY_TRAINING = frozenset({VerdictKind.DATA_QUALITY, VerdictKind.TRAIN_
 
 # To the minute: the pace of labels is known no better, and a person plans by it.
 _MINUTE = "%Y-%m-%d %H:%M UTC"
+# Milliseconds of a hundred years, beyond which no time is told: nobody plans by it, and dates end with the year 9999.
+_FAR_MS = 100 * 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,9 @@ def decide(
 
 
 def _ready(request: RetrainRequest, statistics: LabelStatistics, have: int, need: int) -> int | None:
-    """Return when ``need`` will have matured at the pace at which ``have`` did since the onset; None before the first.
+    """Return when ``need`` will have matured at the pace at which ``have`` did since the onset.
+
+    None before the first, and where one row in a year puts it beyond ``_FAR_MS``.
 
     By hand: 400 rows that matured in 9 minutes will be 1000 after 22.5 minutes.
     """
@@ -215,7 +219,8 @@ def _ready(request: RetrainRequest, statistics: LabelStatistics, have: int, need
     # Before the first matured row there is no pace to tell a time by.
     if span <= 0 or have == 0:
         return None
-    return onset + statistics.maturity_ms + round(span * need / have)
+    wait = round(span * need / have)
+    return onset + statistics.maturity_ms + wait if wait < _FAR_MS else None
 
 
 def candidate_windows(rules: PlanRules, statistics: LabelStatistics) -> tuple[TrainingWindow, ...]:

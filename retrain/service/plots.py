@@ -127,7 +127,8 @@ def _drift(before: pl.Series, after: pl.Series) -> Any:
             values = _numbers(series)
             axes.hist(values, edges, weights=np.full(len(values), 1 / max(len(series), 1)), alpha=0.6, label=when)
     else:
-        texts = [series.cast(pl.String).fill_null("(missing)") for series in (before, after)]
+        # Under a name of our own: polars refuses to count a feature that is called as the counts are.
+        texts = [series.cast(pl.String).fill_null("(missing)").alias("text") for series in (before, after)]
         top = pl.concat(texts).value_counts(sort=True)[:_BARS].to_series(0).to_list()
         for place, (when, series) in enumerate(zip(("before", "after"), texts, strict=True)):
             counts = dict(series.value_counts().iter_rows())

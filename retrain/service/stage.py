@@ -96,21 +96,18 @@ class LoopTables:
     approvals: dict[str, list[Approval]] = field(default_factory=dict)
 
     def see(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Take in one record; one that cannot be read changes nothing and is logged."""
-        try:
-            if topic == self.topics.rollouts.name:
-                if value is None:
-                    self.rollouts.pop(key.decode(errors="replace"), None)
-                    return
-                rollout = Rollout.decode(value)
-                self.rollouts[rollout.model] = rollout
-            elif topic == self.topics.approvals.name and value is not None:
-                approval = Approval.decode(value)
-                if approval.target == "request":
-                    # All, in order: of two people who approved while the role was down both count.
-                    self.approvals.setdefault(approval.id, []).append(approval)
-        except ValidationError as error:
-            _log.warning(LogEvent.RETRAIN_STAGE.value, topic=topic, unreadable=str(error))
+        """Take in one record; one that cannot be read changes nothing: ``ValidationError``, which the loop counts."""
+        if topic == self.topics.rollouts.name:
+            if value is None:
+                self.rollouts.pop(key.decode(errors="replace"), None)
+                return
+            rollout = Rollout.decode(value)
+            self.rollouts[rollout.model] = rollout
+        elif topic == self.topics.approvals.name and value is not None:
+            approval = Approval.decode(value)
+            if approval.target == "request":
+                # All, in order: of two people who approved while the role was down both count.
+                self.approvals.setdefault(approval.id, []).append(approval)
 
     def champion(self, model: str) -> str | None:
         """Return the version that the log names champion, None before the first adoption."""

@@ -302,8 +302,11 @@ def reference_of(
 ) -> tuple[str, bytes]:
     """Build the reference of a trained version from the rows since the change, labelled or not."""
     card = ModelCard.decode((directory / ARTIFACT_DIRECTORY / CARD_FILE).read_bytes())
-    scored = pl.read_parquet(directory / SCORED_FILE)
-    frame = snapshots.read(job.digest, job.data_rows).join(scored.select(EVENT_ID, "score", "known"), on=EVENT_ID)
+    # With @, as the snapshot's own columns: a feature may be called score, and would be taken for the model's answer.
+    scored = pl.read_parquet(directory / SCORED_FILE).select(
+        EVENT_ID, pl.col("score").alias("@score"), pl.col("known").alias("@known")
+    )
+    frame = snapshots.read(job.digest, job.data_rows).join(scored, on=EVENT_ID)
     # The new version's normal is the world after the change; with rows from before it, the change would be drift again.
     recent = frame if job.onset_ms is None else frame.filter(pl.col(TIME) >= job.onset_ms)
     rows = recent.sort(TIME, EVENT_ID)
@@ -315,8 +318,8 @@ def reference_of(
             specs=card.features,
             times=rows[TIME].to_numpy(),
             features=rows.select(card.names),
-            scores=rows["score"].to_numpy(),
-            labels=rows["known"].to_numpy(),
+            scores=rows["@score"].to_numpy(),
+            labels=rows["@known"].to_numpy(),
             snapshot=job.digest,
             positive=job.positive,
         )

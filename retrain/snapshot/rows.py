@@ -79,7 +79,7 @@ class LabelledRows:
                 self.begin.setdefault(partition, first)
                 self.end[partition] = max(self.end.get(partition, first), first)
             for read in reader.read(partitions, {p: self.end[p] for p in partitions}):
-                batch = read if ends is None else _cut(read, ends[read.partition])
+                batch = read if ends is None else read.until(ends[read.partition])
                 self.end[read.partition] = batch.next_offset
                 count += len(batch)
                 self._add(batch, topic)
@@ -250,20 +250,3 @@ def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
     both = [name for name in extra.columns if name + "@extra" in joined.columns]
     filled = [pl.coalesce(name, name + "@extra").alias(name) for name in both]
     return joined.with_columns(filled).drop([name + "@extra" for name in both])
-
-
-def _cut(batch: Batch, end: int) -> Batch:
-    """Return the records of a batch before offset ``end``."""
-    # By offset, not by number: a compacted topic or one with transaction markers has gaps.
-    keep = int((batch.offsets < end).sum())
-    if keep == len(batch):
-        return batch
-    return Batch(
-        batch.partition,
-        batch.offsets[:keep],
-        batch.timestamps[:keep],
-        batch.keys[:keep],
-        batch.values[:keep],
-        end,
-        batch.headers[:keep],
-    )

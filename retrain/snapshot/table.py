@@ -140,8 +140,9 @@ def _groups(
 
 def _ranks(values: pl.Series) -> pl.Series:
     """Return values as group 1, group 2 and so on, the most frequent first: what goes into reasons names none."""
-    counts = values.value_counts().sort("count", values.name, descending=[True, False])
-    names = {value: f"group {rank}" for rank, value in enumerate(counts[values.name].to_list(), 1)}
+    # Under a name of our own: polars refuses to count a feature that is called as the counts are.
+    counts = values.alias("text").value_counts(name="rows").sort("rows", "text", descending=[True, False])
+    names = {value: f"group {rank}" for rank, value in enumerate(counts["text"].to_list(), 1)}
     return values.replace_strict(names, return_dtype=pl.String)
 
 

@@ -122,10 +122,11 @@ def _texts(values: pl.Series) -> pl.Series:
 def _fit_column(values: pl.Series, spec: FeatureSpec) -> ColumnEncoding:
     if spec.kind is FeatureKind.CATEGORICAL:
         # Counted with the missing text among them: null is a category of its own, as the monitor counts it.
-        counts = _texts(values).value_counts(name="rows").filter(pl.col("rows") >= RARE)
-        # By name where counts are equal, and sorted by name below: the same rows give the same matrix on every machine.
-        frequent = counts.sort(["rows", values.name], descending=[True, False]).head(MAX_CATEGORIES)
-        return ColumnEncoding(spec, categories=tuple(sorted(frequent[values.name].to_list())))
+        # Under a name of our own: polars refuses to count a feature that is called as the counts are.
+        counts = _texts(values).alias("text").value_counts(name="rows").filter(pl.col("rows") >= RARE)
+        # By text where counts are equal, and sorted by text below: the same rows give the same matrix on every machine.
+        frequent = counts.sort(["rows", "text"], descending=[True, False]).head(MAX_CATEGORIES)
+        return ColumnEncoding(spec, categories=tuple(sorted(frequent["text"].to_list())))
     numbers = _numbers(values)
     missing = np.isnan(numbers)
     if missing.all():

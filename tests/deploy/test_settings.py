@@ -34,6 +34,9 @@ def test_the_documented_actions_are_the_defaults():
         ({"steps": [0.5, 0.1]}, "must rise"),
         ({"steps": [0.0]}, "shares of at least"),
         ({"steps": [1.0]}, "below 1"),
+        # Ten thousand basis points, and twice one hundred of them.
+        ({"steps": [0.5, 0.99996]}, "below 1"),
+        ({"steps": [0.01, 0.01004]}, "by 0.0001 at least"),
         ({"step_duration": "3 fortnights"}, "not a duration"),
         ({"max_duration": "1h"}, "shorter than 4 steps"),
         ({"lease": "10ms"}, "could not renew"),

@@ -33,7 +33,16 @@ def card(**changes: Any) -> ModelCard:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (None, "__missing__"), (math.nan, "__missing__"), (True, "true"), (7.0, "7"), (7, "7"), (0.5, "0.5")],
+    [
+        ("a", "a"),
+        (None, "__missing__"),
+        (math.nan, "__missing__"),
+        (-math.inf, "__missing__"),
+        (True, "true"),
+        (7.0, "7"),
+        (7, "7"),
+        (0.5, "0.5"),
+    ],
 )
 def test_a_category_has_one_text(value: Any, text: str):
     assert category_text(value) == text

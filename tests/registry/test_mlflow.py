@@ -1,5 +1,8 @@
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,20 @@ from stationkeeper.registry import (
 from stationkeeper.registry import mlflow as registering
 from stationkeeper.registry.run_log import write_flavor
 from stationkeeper.streams.errors import Retryable
+
+
+@pytest.mark.parametrize("call", ["champion('m')", "ping()", "tags('m', '1')", "snapshots()"])
+def test_mlflow_is_never_imported_with_its_telemetry_on(tmp_path: Path, call: str) -> None:
+    (tmp_path / "mlflow").mkdir()
+    off = "os.environ.get('MLFLOW_DISABLE_TELEMETRY') == 'true'"
+    (tmp_path / "mlflow" / "__init__.py").write_text(f"import os; os._exit(0 if {off} else 9)")
+    code = f"from stationkeeper.registry import Registry, RegistrySettings as S; Registry(S()).{call}"
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
+    search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | {"PYTHONPATH": search}, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class TeamServer(JsonServer):
 
     def __init__(self) -> None:
         self.platform, self.status = Platform(), 0
+        self.said: bytes | None = None
         super().__init__()
 
     @property
@@ -36,6 +37,6 @@ class TeamServer(JsonServer):
 
     def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
         if method == "POST":
-            return self.status or (204 if self.platform.take(body) else 409), None
+            return self.status or (200 if self.platform.take(body) else 409), self.said
         found = self.platform.wanted.get(parse_qs(urlsplit(path).query)["model"][0])
         return self.status or (200 if found else 404), found

@@ -1,6 +1,8 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from email.message import Message
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +21,9 @@ from stationkeeper.deploy.targets import (
 )
 from stationkeeper.streams.errors import Retryable
 from tests.deploy.targets.team_server import Platform, TeamServer
+from tests.json_server import JsonServer
+
+STEADY = Rollout(model="churn", epoch=1, time=datetime(2026, 1, 1, tzinfo=UTC), phase=RolloutPhase.STEADY, champion="1")
 
 
 class MemoryTarget:
@@ -118,9 +123,30 @@ def test_what_cannot_be_told_is_retried_and_never_taken_for_an_answer(team: Team
     team.platform.wanted["fraud"] = {"champion": "1"}
     with pytest.raises(Retryable, match="lacks or garbles"):
         target.observe("fraud")
+    team.platform.wanted["fraud"] = cast("Any", ["1"])
+    with pytest.raises(Retryable, match="no object"):
+        target.observe("fraud")
     away = HttpTarget(TargetSettings(kind="http", url="http://127.0.0.1:1", timeout=200))
     with pytest.raises(Retryable, match="does not answer"):
         away.observe("fraud")
+
+
+class AnotherServer(JsonServer):
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        return 200, {"models": [{"name": "fraud"}]}
+
+
+def test_a_server_that_is_no_router_is_told_as_one():
+    with closing(AnotherServer()) as server:
+        target = RouterTarget(TargetSettings(kind="router", url=server.url))
+        with pytest.raises(Retryable, match="no router of this version"):
+            target.observe("fraud")
+
+
+def test_what_a_server_says_to_a_post_is_its_own_matter(team: TeamServer):
+    team.said = b"done"
+    HttpTarget(TargetSettings(kind="http", url=team.url)).apply(STEADY)
+    assert team.platform.wanted["churn"]["champion"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -149,11 +175,8 @@ def test_what_a_platform_cannot_do_of_a_ramp_is_said_before_it_begins():
 def test_a_target_of_some_models_is_left_alone_by_the_others(team: TeamServer):
     target = target_for(TargetSettings(kind="http", url=team.url, models=("fraud",)))
     assert (serves(target, "fraud"), serves(target, "churn")) == (True, False)
-    churn = Rollout(
-        model="churn", epoch=1, time=datetime(2026, 1, 1, tzinfo=UTC), phase=RolloutPhase.STEADY, champion="1"
-    )
-    target.apply(churn)
-    target.apply(churn.model_copy(update={"model": "fraud"}))
+    target.apply(STEADY)
+    target.apply(STEADY.model_copy(update={"model": "fraud"}))
     assert set(team.platform.wanted) == {"fraud"}
     assert (target.observe("churn"), target.observe("fraud")) == (None, Observation("1", None, 0))
 

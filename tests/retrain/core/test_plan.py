@@ -91,6 +91,17 @@ def test_it_waits_for_what_is_missing_and_says_when():
     )
 
 
+def test_a_pace_of_one_row_in_weeks_tells_no_time_beyond_the_calendar():
+    long_ago = to_datetime(NOW - 60 * DAY_MS)
+    found = decide(
+        request(onset=Onset(time=long_ago, low=long_ago, high=long_ago)),
+        replace(RULES, min_rows=100_000),
+        labels(1, 0),
+    )
+    assert isinstance(found, Wait)
+    assert "needed 100000 and 50: given up at " in found.detail
+
+
 def test_where_no_class_is_the_positive_one_none_is_told():
     found = decide(request(), replace(RULES, min_positives=0), labels(400, 0))
     assert isinstance(found, Wait)

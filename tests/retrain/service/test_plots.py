@@ -41,6 +41,7 @@ def test_what_is_drawn_and_what_is_not(tmp_path: Path) -> None:
             "holes": np.where(np.arange(1_000) % 2, np.nan, 1.0),
             "none": pl.Series([None] * 1_000, dtype=pl.Float64),
             "$a_$": rng.choice(["$x_$", "\\"], 1_000),
+            "count": rng.choice(["one", "two"], 1_000),
         }
     ).with_columns(pl.when(pl.col("amount") > 1).then(None).otherwise(pl.col("method")).alias("method"))
 
@@ -48,7 +49,7 @@ def test_what_is_drawn_and_what_is_not(tmp_path: Path) -> None:
         return [path.name for path in write_plots(job, result, tmp_path, rows, subject)]
 
     of_scores = ["reliability.png", "precision-recall.png", "confusion.png"]
-    for subject in ("amount", "method", "holes", "none", "$a_$"):
+    for subject in ("amount", "method", "holes", "none", "$a_$", "count"):
         assert drawn(subject) == [*of_scores, "drift.png"]
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
     assert drawn("secret") == of_scores

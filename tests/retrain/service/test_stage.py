@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, VerdictKind
+from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
@@ -340,6 +341,8 @@ def test_a_person_can_reject_and_approve(world: World):
     assert world.stage_of() is RequestStage.WAITING
     world.log.produce(T.approvals.name, [b"nonsense", _approval("approve")], keys=[b"x", b"req-1"])
     world.run(loop, lambda: world.stage_of() is RequestStage.SNAPSHOT)
+    # Counted where alerts look, as a reference that cannot be used is.
+    assert Sample("stationkeeper_stage_errors_total", ("retrain", "table"), 1) in loop.samples()
     world.log.produce(T.approvals.name, [_approval("reject")], keys=[b"req-1"])
     world.run(loop, world.finished)
     assert world.states()["req-1"].reason is RequestReason.REJECTED_BY_PERSON

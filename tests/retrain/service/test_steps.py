@@ -1,16 +1,26 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from stationkeeper.registry import Registry, RegistrySettings
+from stationkeeper.registry import (
+    CARD_FILE,
+    FeatureKind,
+    FeatureSpec,
+    ModelCard,
+    ModelTask,
+    Registry,
+    RegistrySettings,
+)
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
-from stationkeeper.retrain.service.steps import ModelInputs, Steps
+from stationkeeper.retrain.service.steps import ModelInputs, ReferenceRows, Steps, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot import SnapshotStore
-from stationkeeper.retrain.training.job import HELD_OUT_FILE
+from stationkeeper.retrain.snapshot import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, SnapshotStore
+from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, HELD_OUT_FILE, SCORED_FILE
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.retrain.bank import a_request, reference_builder
@@ -33,3 +43,28 @@ def test_the_gate_divides_its_level_by_the_looks_that_the_request_may_have(
     held = pl.DataFrame({"label": truth, "champion": truth + 2.0, "challenger": truth + 1.0, "after": True})
     held.write_parquet(steps.training_directory(state) / HELD_OUT_FILE)
     assert steps.gate(state).numbers["gain_after"]["alpha"] == pytest.approx(level)
+
+
+def test_a_reference_holds_the_models_answers_where_features_are_called_score_and_known(tmp_path: Path) -> None:
+    ids = ["a", "b"]
+    reserved = {EVENT_ID: ids, TIME: [1, 2], VERSION: ["1", "1"], LABEL: ["false", "true"], LABEL_TIME: [3, 4]}
+    store = SnapshotStore(tmp_path / "snapshots")
+    made = store.write(pl.DataFrame(reserved | {"score": [640.0, 710.0], "known": [7.0, 8.0]}), {"model": "bank"})
+    specs = tuple(FeatureSpec(name=name, kind=FeatureKind.NUMERIC) for name in ("score", "known"))
+    card = ModelCard(model="bank", task=ModelTask.REGRESSION, features=specs, onnx_sha256="0" * 64)
+    (tmp_path / ARTIFACT_DIRECTORY).mkdir()
+    (tmp_path / ARTIFACT_DIRECTORY / CARD_FILE).write_bytes(card.encode())
+    scored = {EVENT_ID: ids, TIME: [1, 2], "score": [0.1, 0.9], "known": [0.0, 1.0]}
+    pl.DataFrame(scored).write_parquet(tmp_path / SCORED_FILE)
+    given: list[ReferenceRows] = []
+
+    def build(rows: ReferenceRows) -> tuple[str, bytes]:
+        given.append(rows)
+        return "digest", b"{}"
+
+    job: Any = SimpleNamespace(digest=made.digest, data_rows=10, onset_ms=None, model="bank", positive="true")
+    reference_of(job, tmp_path, "2", store, build)
+    [rows] = given
+    assert rows.scores.tolist() == [0.1, 0.9]
+    assert rows.labels.tolist() == [0.0, 1.0]
+    assert rows.features["score"].to_list() == [640.0, 710.0]

@@ -262,14 +262,15 @@ def test_rows_without_a_label_do_not_use_up_what_a_training_reads(tmp_path: Path
     assert read(lambda _: False, 10) == ([], [*range(85, 95)])
 
 
-def test_values_of_a_sensitive_feature_name_no_segment():
+@pytest.mark.parametrize("name", ["faith", "count", "rows"])
+def test_values_of_a_sensitive_feature_name_no_segment(name: str):
     faith: list[object] = [*["a"] * 20, *["b"] * 40]
     region: list[object] = [*["n", "s"] * 30]
-    frame = snapshot_frame(0, 60, faith=faith, region=region)
+    frame = snapshot_frame(0, 60, region=region, **{name: faith})
     frame = frame.with_columns(pl.Series("@label", ["true", "false"] * 30))
-    table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(None, (), ("faith",)))
-    assert set(table.groups["faith"]) == {"group 1", "group 2"}
-    assert table.groups["faith"].to_list().count("group 1") == 40
+    table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(None, (), (name,)))
+    assert set(table.groups[name]) == {"group 1", "group 2"}
+    assert table.groups[name].to_list().count("group 1") == 40
     assert set(table.groups["region"]) == {"n", "s"}
     model = {"predictions": "p", "labels": "l", "sensitive": ["faith"], "retrain": {}}
     assert Config.model_validate({"models": {"m": model}}).models["m"].retraining().gate.sensitive == ("faith",)

@@ -149,6 +149,13 @@ def test_an_encoding_by_hand():
     assert matrix.tolist() == [[1, 0, 0, 1, 0], [3, 1, 0, 0, 1], [3, 0, 1, 0, 0]]
 
 
+@pytest.mark.parametrize("name", ["rows", "text", "count"])
+def test_a_feature_may_be_called_as_counts_are(name: str):
+    frame = pl.DataFrame({name: ["u", "v", None, "u"] * 5})
+    encoding = Encoding.fit(frame, (FeatureSpec(name=name, kind=FeatureKind.CATEGORICAL),))
+    assert encoding.columns[0].categories == ("__missing__", "u", "v")
+
+
 def test_a_trainer_that_cannot_be_loaded_says_why():
     with pytest.raises(TrainerError, match=r"cannot be imported.*no_such"):
         load_trainer("no_such.module:Class")
