@@ -19,8 +19,8 @@ _SECRET_NAME = r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|cred
 _NAMED = re.compile(
     rf"""(?ix) ( [\w.-]* {_SECRET_NAME} [\w.-]* ["']? \s* [=:] \s* ["']? ) (?! \*\*\* ) ( [^\s"'&;,)}}\]]+ )"""
 )
-# What follows the name of a setting and a colon may be the sentence about it: `kafka.password: unknown key`. A word of
-# letters alone that a word of letters follows is taken for one, unless it is a secret that entered this process.
+# What follows the name of a setting and a colon may be a sentence about it: `kafka.password: unknown key`. Two words of
+# letters alone are taken for its beginning, unless the first is a secret that entered this process.
 _SENTENCE = re.compile(r"[A-Z]?[a-z]+ [a-z'(]")
 # An Authorization header, in an error that quotes the request: the scheme stays.
 _HEADER = re.compile(

@@ -31,7 +31,8 @@ def replaced(state: _S, **changes: Any) -> _S:
     return msgspec.structs.replace(state, **changes)
 
 
-# zstd's fastest: what is squeezed is packed again at the next touch, so time counts more than the last tenth of size.
+# zstd's fastest: what is squeezed is unpacked and packed again at the next use, so time counts more than the last tenth
+# of size.
 _LEVEL: Final = 1
 # A damaged length must not ask for all memory; 1 GiB is far above the largest pane that limits allow.
 _MAX_BYTES: Final = 1 << 30
@@ -50,7 +51,7 @@ _contexts = _Contexts()
 
 def squeeze(data: bytes) -> bytes:
     """Return bytes from which ``expand`` makes the same again; counts take about half of what they did."""
-    # A copy, because the library leaves what it returns in the room that the worst case would have taken.
+    # A copy, because the library returns its result in a buffer of the size that the worst case would have taken.
     return bytes(memoryview(_contexts.squeezing.compress(data)))
 
 

@@ -1,9 +1,9 @@
 """The JSON of ``/api/v1/status``: what each role hands to people, as typed dictionaries.
 
 A stage returns its own part from ``status()``; ``stationkeeper.process.web`` merges the parts of a process
-(and of its peers) into one ``FleetStatus``. Plain dictionaries, because a judge fills thousands of them after a
-commit; ``check`` proves
-that they have this shape and is called by tests, not by the daemon. docs/status-api.md says the same in words.
+(and of its peers) into one ``FleetStatus``. Plain dictionaries, because a judge fills thousands of them after a commit;
+``check`` proves that they have this shape and is called by tests, not by the daemon. docs/status-api.md says the same
+in words.
 
 Every time is UTC epoch milliseconds, every share lies in 0..1, every evidence is a natural logarithm. A field that is
 not required is left out when its number does not exist: nothing is shown as zero because it is unknown.

@@ -30,6 +30,7 @@ class Topic:
     retention_ms: int
     key: str
     carries: str
+    # 1 MiB, near the broker's own default (1 048 588): panes are cut to half of it, all else is a few kB.
     max_message_bytes: int = 1_048_576
     broker_time: bool = False
 
@@ -55,11 +56,15 @@ class Topics:
         def topic(name: str, partitions: int, cleanup: Cleanup, retention: int, key: str, carries: str) -> Topic:
             return Topic(f"{prefix}.{name}", partitions, cleanup, retention, key, carries)
 
-        month, quarter = 30 * DAY_MS, 90 * DAY_MS
-        # A store is rebuilt in steps of the horizon, so that reading begins somewhat before it.
+        # Chosen. Approvals for a month: a request waits a week for people and two for labels, and all are read again at
+        # a restart. A quarter of a year for what reports, `explain` and new references read: half loses the
+        # season before, double doubles the disk. Deployments for a year, in which auditors ask who moved traffic. Panes
+        # for three days: a judge that stood still over a weekend finds them; they are the largest of all.
+        month, quarter, year, weekend = 30 * DAY_MS, 90 * DAY_MS, 365 * DAY_MS, 3 * DAY_MS
+        # A store is rebuilt in steps of a sixteenth of the horizon, so that reading begins up to one step before it.
         rebuilt = label_horizon_ms + label_horizon_ms // 16
         self.prefix = prefix
-        self.panes = topic("panes", PANES_PARTITIONS, "delete", 3 * DAY_MS, "model", "pane deltas and progress")
+        self.panes = topic("panes", PANES_PARTITIONS, "delete", weekend, "model", "pane deltas and progress")
         self.joins = topic("joins", JOINS_PARTITIONS, "delete", rebuilt, "event_id hash", "join batches")
         self.references = topic("references", 1, "compact", -1, "model/version", "references (JSON)")
         self.input_decisions = topic("input-decisions", 1, "compact", -1, "topic/action", "InputDecision")
@@ -78,7 +83,7 @@ class Topics:
         self.retrain_state = topic("retrain-state", 1, "compact", -1, "request id", "requests in work")
         self.candidates = topic("candidates", 1, "delete", quarter, "model", "Candidate")
         self.rollouts = topic("rollouts", 1, "compact", -1, "model", "Rollout")
-        self.deployments = topic("deployments", 1, "delete", 365 * DAY_MS, "model", "Deployment")
+        self.deployments = topic("deployments", 1, "delete", year, "model", "Deployment")
         self.approvals = topic("approvals", 1, "delete", month, "id", "Approval")
 
     def all(self) -> tuple[Topic, ...]:

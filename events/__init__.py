@@ -1,14 +1,14 @@
 """What a record means: the one reading of events, for the tally, the trainer, `check`, `init`, backtests and the demo.
 
-In come the values of a topic's records (and the configuration's form of that topic); out go the accepted events of each
-kind as columns and every other record with a code of the closed list. The room keeps no state but the features that a
-reader has learned. Invariant: a record's fate and meaning are a function of the form and the record alone, never of its
-neighbours, the batch or the caller. Only `monitor.verify` reads records a second way, on purpose.
+In: the values of a topic's records, and the configuration's form of that topic. Out: the accepted events of each kind
+as columns, and every other record with a code of the closed list. State: the features that a reader has learned.
+Invariant: a record's fate and meaning are a function of the form and the record alone, never of its neighbours, the
+batch or the caller. Only `monitor.verify` reads records a second way, on purpose.
 
-Read in this order: settings (what the configuration says), mapping (a topic's form), reader (the face), decoder (wire
-formats; conformance tries one), json_reader (a batch strictly, and record by record where that fails), row_types (the
-structures that msgspec fills), faults (the rules), raw and assemble (rows to columns), columns, text_values,
-timestamps, ids, score.
+Read `settings` (what the configuration says), `mapping` (a topic's form), `reader` (what other rooms call), `decoder`
+(wire formats; `conformance` tries one), `json_reader` (a batch strictly, and record by record where that fails),
+`row_types` (the structures that msgspec fills), `faults` (the rules), `raw` and `assemble` (rows to columns),
+`columns`, `text_values`, `timestamps`, `ids`, `score`.
 """
 
 from stationkeeper.events.assemble import entity_hash

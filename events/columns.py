@@ -27,7 +27,7 @@ Flags = npt.NDArray[np.bool_]
 Scalar = float | bool | str | None
 
 MIXED = "mixed"
-# JSON types by the number that stands for them in ``CategoryColumn.each``; the order is nobody else's.
+# JSON types by the number that stands for them in ``CategoryColumn.each``; the order is used in this file alone.
 _TYPES = ("string", "number", "boolean")
 _READ: tuple[Callable[[str], Scalar], ...] = (str, float, "true".__eq__)
 """How a key of each type is read back; a boolean's key is true or false."""

@@ -59,6 +59,8 @@ def _plain(found: Decoded, value: bytes) -> Any:
 
 
 def _spoilt(value: bytes) -> list[bytes]:
+    # First bytes that mean something to a decoder: the magic byte of a frame, another version of it, the beginning of
+    # plain JSON, and one that no UTF-8 text has.
     step = max(1, len(value) // _STEPS)
     cut = [value[:end] for end in range(0, len(value), step)]
     return [*cut, value + b"\0", *(bytes([first]) + value[1:] for first in (0, 1, 0x7B, 0xFF))]

@@ -31,7 +31,7 @@ def mended(value: bytes) -> bytes:
 
 
 _STRING = re.compile(rb'("(?:[^"\\]|\\.)*")', re.DOTALL)
-"""A string of JSON with its quotes: what stands between two of them is no text of anybody's."""
+"""A string of JSON with its quotes: what stands between two of them is JSON's own, and no value of the producer's."""
 
 _N, _I = b"NI"
 """How NaN and Infinity begin: a single byte is looked for twenty times as quickly as a word."""

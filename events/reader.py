@@ -15,7 +15,7 @@ from stationkeeper.events.mapping import Form, PathKeys
 from stationkeeper.events.row_types import nameable
 
 _UNSALTED = np.uint64(0)
-"""For readers that compare no id hash with another process's."""
+"""The salt of readers whose id hashes are compared with those of no other process."""
 
 _NUMBER_STARTS: Final = frozenset(b"-0123456789n")
 """How a JSON number or a null begins: a feature of nothing else is read as a number."""

@@ -72,6 +72,7 @@ class InputMapping(Settings):
     map: dict[FieldName, Path | dict[str, Path]] = {}
     constants: dict[Literal["model", "version", "segment"], str | dict[str, str]] = {}
     time_unit: TimeUnit = "ms"
+    # 256 characters hold any import path that people write; it is repeated in messages and dead letters.
     decoder: Annotated[str, Field(min_length=1, max_length=256)] = JSON
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ _RFC3339 = re.compile(
 _FRACTION = re.compile(r"[.,](\d{1,9})")
 # (position, byte) of - - T : : in YYYY-MM-DDTHH:MM:SS, and the lengths of that with Z and no, three or six digits of a
 # second: what producers write nearly always, and what is therefore read without a Python step a value.
-_SEPARATORS = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58))
+_SEPARATORS = tuple((place, ord(mark)) for place, mark in ((4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")))
 _PLAIN = (20, 24, 27)
 # Days of the month by its number; February's 29 is taken back in common years.
 _MONTH_DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
@@ -85,7 +85,7 @@ def parse_instants(values: Sequence[object], unit: TimeUnit) -> Integers:
 
 
 def too_early(times: Integers, stamps: Integers, skew: Integers | int) -> npt.NDArray[np.bool_]:
-    """Return which events lie further ahead of their broker timestamp (ms) than ``skew`` allows, bool[n].
+    """Return which events came too early: further ahead of their broker timestamp (ms) than ``skew`` allows, bool[n].
 
     Records without a broker timestamp (negative) are taken as they are.
     """
@@ -121,14 +121,15 @@ def _plain(values: Sequence[object], width: int) -> tuple[Integers, npt.NDArray[
     except UnicodeEncodeError:
         return np.zeros(len(values), np.int64), np.zeros(len(values), np.bool_)
     raw = text.view(np.uint8).reshape(-1, width)
-    fine = raw[:, width - 1] == 90
+    fine = raw[:, width - 1] == ord("Z")
     for place, byte in _SEPARATORS:
         fine &= raw[:, place] == byte
+    # Where the digits of year, month, day, hour, minute and second stand, and those of a fraction behind its point.
     spots = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
-    if width > 20:
-        fine &= raw[:, 19] == 46
+    if width > _PLAIN[0]:
+        fine &= raw[:, 19] == ord(".")
         spots += range(20, width - 1)
-    digits = raw[:, spots] - np.uint8(48)
+    digits = raw[:, spots] - np.uint8(ord("0"))
     fine &= (digits <= 9).all(axis=1)
     d = digits.astype(np.int32).T
     year = d[0] * 1000 + d[1] * 100 + d[2] * 10 + d[3]
@@ -139,13 +140,14 @@ def _plain(values: Sequence[object], width: int) -> tuple[Integers, npt.NDArray[
     fine &= (year >= 1970) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= most)
     fine &= (hour < 24) & (minute < 60) & (second < 60)
     # Days since 1970 of a civil date, without a loop (H. Hinnant, chrono-compatible low-level date algorithms): years
-    # begin in March, 400 of them have 146 097 days, and 719 468 days lie before 1970.
+    # begin in March, so that the leap day is the last; five months from March on have 153 days; 400 years have 146 097,
+    # and 719 468 days lie before 1970.
     shifted = year - (month <= 2)
     era = shifted // 400
     of_era = shifted - era * 400
     of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     days = era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
     times = (days.astype(np.int64) * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000
-    if width > 20:
+    if width > _PLAIN[0]:
         times += d[14] * 100 + d[15] * 10 + d[16]
     return times, fine

@@ -26,6 +26,9 @@ from stationkeeper.registry.mlflow import Registry
 from stationkeeper.registry.pyfunc_process import ONNX_FILES
 from stationkeeper.registry.served_model import TOLERANCE, ServedModel
 
+# Letters of a digest that tell one model from another, and of a library's error that one line holds.
+_DIGEST_SHOWN: Final = 12
+_WHY_SHOWN: Final = 200
 # As many as a trained version's card holds (retrain/training/export.py): a wrong model shows on a few rows.
 _GOLDEN: Final = 32
 # More whole numbers than this are amounts, not classes; the bound by which a reference guesses its task, too.
@@ -62,7 +65,7 @@ def look_at(registry: Registry, model: str, version: str, rules: AdoptionRules) 
             card = registry.download(model, version, home / "own")
             _agree(card, rules, what)
             if card.engine is Engine.PYFUNC:
-                return f"scored through its pyfunc, pinned to {card.onnx_sha256[:12]}"
+                return f"scored through its pyfunc, pinned to {card.onnx_sha256[:_DIGEST_SHOWN]}"
             ServedModel.load(home / "own", model, version)
             return "ONNX, served by any target"
         found = ForeignModel.inspect(source, what)
@@ -71,7 +74,7 @@ def look_at(registry: Registry, model: str, version: str, rules: AdoptionRules) 
             raise ArtifactError(
                 f"{what} is of MLflow flavour {found.flavor}, which runs code of its author when it is loaded (a "
                 "pickle or a module); if you trust it say --allow-pickle, and exactly these files "
-                f"(SHA-256 {found.digest[:12]}) are pinned"
+                f"(SHA-256 {found.digest[:_DIGEST_SHOWN]}) are pinned"
             )
         (home / "job").mkdir()
         answer, scores = found.ask(home / "job", what)
@@ -195,4 +198,4 @@ def _exact(card: ModelCard, answer: Mapping[str, Any], scores: Floats, job: Path
         golden = GoldenRows(columns=kept, scores=tuple(tuple(row) for row in found[:_GOLDEN].tolist()))
         words = f"converted to ONNX: {len(scores)} rows answered alike, {difference:.2g} apart at most"
         return ServedModel(made.model_copy(update={"golden": golden}), content), words
-    return None, f"{asked} ({' '.join(why.split())[:200]}); the router cannot serve it, other targets may"
+    return None, f"{asked} ({' '.join(why.split())[:_WHY_SHOWN]}); the router cannot serve it, other targets may"

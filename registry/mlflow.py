@@ -56,7 +56,9 @@ class RegistrySettings(Settings):
     tracking_uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
     experiment: Annotated[str, Field(min_length=1)] = "stationkeeper"
     artifact_root: str | None = None
-    # Chosen: longer than a slow answer, shorter than the loop may stand still; the step is tried again anyway.
+    # Chosen: longer than a slow answer, shorter than the loop may stand still; the step is tried again anyway, so that
+    # one repetition is for a connection that was cut, and ten would hold a step up for minutes. MLflow's client counts
+    # whole seconds.
     timeout: Annotated[Duration, Field(ge=1_000)] = 10_000
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 

@@ -64,7 +64,7 @@ class ServedModel:
         check_digest(card, content, what)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # 3 is errors only: what onnxruntime warns of (unused initializers) is no business of a reader of our log.
+        # 3 is errors only: what onnxruntime warns of (unused initializers) helps nobody who reads our log.
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

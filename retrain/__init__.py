@@ -7,7 +7,7 @@ candidate, whatever is killed; a snapshot's name is its content; no evidence nev
 
 Rooms: ``core`` (decisions, pure), ``snapshot`` (labelled rows of the topics), ``training`` (the subprocess and the port
 for trainers), ``service`` (the stage). Beside them: ``settings``, ``bootstrap`` (a first champion from a file),
-``gate_command`` (the gate for a pipeline).
+``gate_command`` (the gate for a pipeline), ``verification`` (a version trained once more and compared).
 """
 
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings

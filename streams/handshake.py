@@ -24,7 +24,7 @@ from stationkeeper.streams.settings import KafkaSettings
 # For each step. A refusal comes after the broker's own delay of 100 ms, under load after some times that; a broker
 # that hangs delays the first try of a client by it.
 _STEP_S: Final = 2.0
-# Chosen: of a whole cluster that hangs, six seconds of asking delay the next try; one broker alone may be the ill one.
+# Chosen: of a whole cluster that hangs, six seconds of asking delay the next try; one broker alone may be at fault.
 _MOST_SILENT: Final = 3
 # An answer has a hundred bytes; what comes in pieces is read on.
 _MOST_BYTES: Final = 65_536
@@ -52,7 +52,7 @@ def explained(settings: KafkaSettings) -> Iterator[None]:
 def refusal(settings: KafkaSettings) -> Denied | None:
     """Return why the first broker that answers refuses us; None where one lets us in, or none can be reached.
 
-    One ill broker (a certificate that has expired) stops nobody: a client goes on to the next, and so does this.
+    One broker that fails (an expired certificate) stops nobody: a client goes on to the next, and so does this.
     """
     options = settings.connection(settings.member("handshake"))
     first, silent = None, 0
@@ -88,6 +88,7 @@ class _Line:
         self._parser = KafkaProtocol(client_id=client_id)
 
     def ask(self, request: Any) -> Any:
+        # Every broker since 2.2 has version 1 of both requests (KIP-368); nothing later is needed here.
         request.API_VERSION = 1
         self._parser.send_request(request)
         self._line.sendall(self._parser.send_bytes())

@@ -27,7 +27,7 @@ _CUT = 300
 
 
 class Tables:
-    """Shows a stage its tables; a record that the stage cannot use is told and passed, so the value before it stays."""
+    """Shows a stage its tables; a record that the stage cannot use is logged and skipped: the value before it stays."""
 
     def __init__(self, stage: Stage, reader: Reader, vitals: Vitals) -> None:
         self._stage, self._reader, self._vitals = stage, reader, vitals
@@ -77,6 +77,14 @@ class Tables:
 _FIRST_BACKOFF_S = 0.2
 # A broker that is away is asked every 5 s: soon enough for the bar of 30 s to the first closed minute.
 _LONGEST_BACKOFF_S = 5.0
+# Doublings after which the wait has long been the longest; a power of two without a bound overflows in a long outage.
+_MOST_DOUBLINGS = 10
+# Shares of `max_poll_interval`, at which the group takes a member for dead: a turn beyond the first takes half as many
+# records next, so that two slow turns in a row still leave half of the time; one below the second takes twice as many.
+# Apart by four, as a size that was doubled must not be halved at once.
+_SLOW_TURN, _QUICK_TURN = 1 / 4, 1 / 16
+# Of the session: a little more than the tenth of it that lies between two heartbeats.
+_ONE_HEARTBEAT = 1 / 8
 
 
 def wall_ms() -> int:
@@ -99,7 +107,7 @@ def _fatal_event(error: Fatal) -> LogEvent:
 
 
 class _Transactions:
-    """Writes records with the offsets and the note that belong to them; knows of a failed one what it was to write."""
+    """Commits records with the offsets and the note that belong to them; keeps what a failed commit was to write."""
 
     def __init__(self, source: Source, sink: Sink, own: OwnTopics) -> None:
         self._source, self._sink, self._own = source, sink, own
@@ -116,7 +124,7 @@ class _Transactions:
         self._letters = set()
 
     def missing(self, reader: Reader) -> list[str]:
-        """Return, once, the dead-letter topics of a failed one that are gone, which no client says in its error."""
+        """Return, once, the dead-letter topics that a failed commit wrote to and that are gone: no error names them."""
         letters, self._letters = self._letters, set()
         try:
             return [topic for topic in sorted(letters) if not reader.partitions(topic)]
@@ -141,18 +149,19 @@ class _Pace:
     def turned(self, seconds: float) -> None:
         """Take fewer records at once while a turn lasts so long that the group could take the member for dead."""
         longest = self._settings.max_poll_interval / 1_000
-        if seconds > longest / 4:
+        if seconds > longest * _SLOW_TURN:
             self.records = max(self.records // 2, 1)
-        elif seconds < longest / 16 and self.records < self._settings.max_poll_records:
+        elif seconds < longest * _QUICK_TURN and self.records < self._settings.max_poll_records:
             self.records = min(self.records * 2, self._settings.max_poll_records)
 
     def backoff_s(self, *, connected: bool) -> float:
         """Return how long to wait after a failure, longer with each in a row."""
-        longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self.failures, 10), _LONGEST_BACKOFF_S)
+        longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self.failures, _MOST_DOUBLINGS), _LONGEST_BACKOFF_S)
+        # Between half and all of it, so that replicas which failed together do not come back together.
         spread = longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
         # A process that was stopped must hear from a heartbeat that it was replaced before it starts a new producer,
         # which would fence its successor.
-        return max(spread, self._settings.session_timeout / 8_000) if connected else spread
+        return max(spread, self._settings.session_timeout / 1_000 * _ONE_HEARTBEAT) if connected else spread
 
 
 def _read_back(reader: Reader, partitions: Sequence[Partition]) -> Restored:

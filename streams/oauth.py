@@ -18,6 +18,7 @@ _ASK_S: Final = 4.0
 _USED: Final = 0.8
 # What an answer without expires_in is taken for: the shortest life that providers give in practice.
 _LIFE_S: Final = 60.0
+# What of an answer is read: tokens have some kB, and a wrong address may send gigabytes.
 _MOST_BYTES: Final = 65_536
 
 

@@ -14,7 +14,7 @@ _LOOK_S = 1.0
 
 
 class OwnTopics:
-    """The topics of our own that a role lives by: in memory it keeps what they held, and commits by their offsets.
+    """The topics of our own that a role depends on: in memory it keeps what they held, and commits by their offsets.
 
     What it would write to a new one lacks what the old one held: read back at the next start, that is a state which
     never was. So the role ends, and says why. The ids stand as a note beside the group's offsets, which outlive any one

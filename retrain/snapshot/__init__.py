@@ -1,12 +1,12 @@
 """Snapshots: the labelled rows of a model, read from its topics, frozen under their digest, and as a training table.
 
-In come the input topics (read by ``stationkeeper.events``, the reading that the monitor counts by); out go frames of
-rows, Parquet files named by SHA-256 with a manifest beside each, and ``TrainingTable``. The room keeps the rows read so
-far and the files. Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
+In: the input topics, read by ``stationkeeper.events`` as the monitor reads them. Out: frames of rows, Parquet files
+named by SHA-256 with a manifest beside each, and ``TrainingTable``. State: the rows read so far, and the files.
+Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
-Read in this order: events (event columns to frames), frames (more of them than memory holds), rows (predictions joined
-with features and labels), snapshot (the store), erasure (a person's rows out of it), dvc (its snapshots as tracked
-versions), table (features with kinds and labels as numbers).
+Read ``events`` (event columns to frames), ``frames`` (more of them than memory holds), ``rows`` (predictions joined
+with features and labels), ``snapshot`` (the store), ``erasure`` (a person's rows out of it), ``dvc`` (its snapshots as
+tracked versions), ``table`` (features with kinds and labels as numbers).
 """
 
 from stationkeeper.retrain.snapshot.erasure import Erased, Erasure, erase_files, erase_snapshots

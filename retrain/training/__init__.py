@@ -6,8 +6,9 @@ State: none. Invariant: equal jobs give equal models; an ONNX model that scores 
 error, and a pickle is never written.
 
 Read ``trainer`` (the port) and ``conformance`` (what a trainer must hold to), ``job``, ``process`` and ``process_tree``
-(seen from outside), ``train`` and ``training`` (inside), ``scored_rows`` and ``shadow`` (what it leaves), ``encoding``,
-``estimators`` and ``tree_ensemble`` (ours), ``command`` (any program), ``export``.
+(seen from outside), ``train`` and ``training`` (inside), ``search`` (for parameters, within a time), ``scored_rows`` and
+``shadow`` (what it leaves), ``encoding``, ``estimators`` and ``tree_ensemble`` (ours), ``command`` (any program),
+``export`` (ONNX and card).
 """
 
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainerError, TrainingData

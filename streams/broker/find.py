@@ -41,6 +41,7 @@ def find_broker(directory: Path | None = None) -> Iterator[FoundBroker]:
                 bootstrap = str(stack.enter_context(_container()).get_bootstrap_server())
             # The daemon, its registry and the container each fail with errors of their own.
             except Exception as error:  # noqa: BLE001
+                # The first sentence or two of it: a library appends the whole log of a container.
                 refused = f"; Docker answers, but its container did not start: {' '.join(str(error).split())[:200]}"
             else:
                 yield FoundBroker(bootstrap, f"a container of Apache Kafka, {bootstrap}")
@@ -59,6 +60,7 @@ def find_broker(directory: Path | None = None) -> Iterator[FoundBroker]:
 def _container() -> Any:
     from testcontainers.kafka import KafkaContainer
 
+    # A tag of its own, so that two days' tests run over one Kafka: 7.9 is Confluent's number of Kafka 3.9.
     return KafkaContainer("confluentinc/cp-kafka:7.9.0").with_kraft()
 
 

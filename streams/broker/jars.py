@@ -97,7 +97,7 @@ def java() -> str:
 
 def _java_version(path: str) -> int:
     try:
-        # It prints on the error stream.
+        # It prints on the error stream, within a second; twenty are for a disk that is busy.
         said = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0

@@ -23,6 +23,13 @@ START_S: Final = 60.0
 STOP_S: Final = 20.0
 # Enough for a demo of 85 000 events, and small enough for three nodes beside everything else on 8 GiB.
 HEAP: Final = "-Xmx512m"
+# What the storage tool takes to format one directory; half of it fails.
+_TOOL_HEAP: Final = "-Xmx128m"
+# Lines of a node's log in the error: what Kafka says before it ends, with the trace's beginning.
+_LOG_SHOWN: Final = 15
+# A question to a node that is up is answered within milliseconds; one that starts refuses, or is asked again.
+_ASK_S: Final = 1.0
+_ADMIN_MS: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -132,7 +139,7 @@ class LocalBroker:
         deadline = time.monotonic() + START_S
         while not _answers(node.port):
             if node.process is None or node.process.poll() is not None or time.monotonic() > deadline:
-                log = (node.directory / "kafka.log").read_text(errors="replace").splitlines()[-15:]
+                log = (node.directory / "kafka.log").read_text(errors="replace").splitlines()[-_LOG_SHOWN:]
                 raise Fatal("\n".join([f"Kafka node {node.id} did not start; its log ends:", *log]))
             # A node takes seconds to start; twenty looks a second cost nothing and delay nobody.
             time.sleep(0.05)
@@ -168,6 +175,7 @@ class LocalBroker:
         deadline = time.monotonic() + STOP_S
         for process in running:
             try:
+                # A moment also past the deadline, which the first node may have used up.
                 process.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -182,10 +190,11 @@ class LocalBroker:
         return process
 
     def _command(self, heap: str) -> list[str]:
-        return [self._java, heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp", self._class_path]
+        # The serial collector: others start threads for every core, which a node this small has no use for.
+        return [self._java, heap, "-XX:+UseSerialGC", "-cp", self._class_path]
 
     def _format(self, node: Node, cluster: str) -> None:
-        command = [*self._command("-Xmx128m"), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        command = [*self._command(_TOOL_HEAP), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
         # One id in 64 begins with a dash: joined by "=", the storage tool does not take it for an option.
         command += [f"--cluster-id={cluster}", "--config", str(node.directory / "server.properties")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
@@ -218,6 +227,7 @@ class LocalBroker:
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SECOND:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(node.directory / "data"),
+            # As the demo's inputs have: topics that a test makes without a number.
             "num.partitions": "3",
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
@@ -235,7 +245,9 @@ class LocalBroker:
             "auto.create.topics.enable": "false",
             # An eighth of the default 128 MiB, which would be a quarter of this heap.
             "log.cleaner.dedupe.buffer.size": "16777216",
+            # Kafka looks for something to compact every 15 s; tests of compaction need not wait for it.
             "log.cleaner.backoff.ms": "1000",
+            # Defaults are 3 and 8, for a machine of its own.
             "num.network.threads": "2",
             "num.io.threads": "4",
         }
@@ -259,9 +271,9 @@ def _answers(port: int) -> bool:
     from kafka.errors import KafkaError
 
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection(("127.0.0.1", port), timeout=_ASK_S):
             pass
-        admin = KafkaAdminClient(bootstrap_servers=[f"127.0.0.1:{port}"], request_timeout_ms=2_000)
+        admin = KafkaAdminClient(bootstrap_servers=[f"127.0.0.1:{port}"], request_timeout_ms=_ADMIN_MS)
     except (OSError, KafkaError):
         return False
     try:

@@ -113,6 +113,7 @@ def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "client.id": client_id,
         "security.protocol": known["security_protocol"],
         "socket.timeout.ms": settings.request_timeout,
+        # The library takes no less than a second.
         "socket.connection.setup.timeout.ms": max(settings.connect_timeout, 1_000),
         "topic.metadata.refresh.interval.ms": settings.metadata_max_age,
         # The default of 10 s would be the longest part of an outage.
@@ -150,11 +151,13 @@ def reading(settings: KafkaSettings) -> dict[str, Any]:
         "allow.auto.create.topics": False,
         # Without it nothing tells that a position passed the markers at the end of a log.
         "enable.partition.eof": True,
+        # As over kafka-python: an empty answer waits a quarter of a second, four requests a second of a quiet topic.
         "fetch.wait.max.ms": 250,
         "max.partition.fetch.bytes": settings.partition_fetch_bytes,
         # One record must fit, however small the room for fetches is set.
         "fetch.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes),
         "message.max.bytes": settings.max_message_bytes,
+        # The library wants 512 bytes more than a fetch, for what stands around it; a MiB is enough for any headers.
         "receive.message.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes) + 1024 * 1024,
         "queued.max.messages.kbytes": settings.fetch_bytes // 1024,
         "queued.min.messages": _AHEAD,
@@ -210,6 +213,7 @@ class Asker:
             asked = self._admin.list_offsets(
                 {theirs(partition): spec for partition in partitions}, isolation_level=level, request_timeout=ANSWER_S
             )
+            # A second more than the request has: the library's own error says more than a wait that ended.
             ends.append({(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()})
         return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
 

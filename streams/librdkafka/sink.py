@@ -111,7 +111,8 @@ class ConfluentSink:
             except BufferError as error:
                 if time.monotonic() > deadline:
                     raise Retryable(f"no room to send to {record.topic}: the broker takes nothing") from error
-                # Delivers answers, which makes room; it returns with the first.
+                # Delivers answers, which makes room; it returns with the first, and a tenth of a second is how late a
+                # deadline that has passed may be seen.
                 producer.poll(0.1)
             except KafkaException as error:
                 self._refuse(record, error.args[0])

@@ -228,6 +228,7 @@ class ConfluentReader:
             return
         consumer = self._consumer("read")
         self._assign(consumer, {p: position[p] for p in ends})
+        # Twice, as the broker ends a transaction only when it next looks, and its marker takes a moment besides.
         progress, patience = time.monotonic(), 2 * self._settings.transaction_timeout / 1_000
         while ends:
             batches = self._poll(consumer, position, _POLL_S)

@@ -219,7 +219,7 @@ class MemoryLog:
             self.at(Partition(topic, partition)).trim(first)
 
     def check(self) -> None:
-        """Raise ``Retryable`` while the log plays an unreachable broker."""
+        """Raise ``Retryable`` while ``available`` is False."""
         if not self.available:
             raise Retryable("the in-memory log is switched off")
 
@@ -243,7 +243,7 @@ class MemoryLog:
             for target, rows in self.route(records).items():
                 log = self.at(target)
                 log.append([records[row] for row in rows], [now] * len(rows))
-                # The commit marker takes an offset, on which code that adds up offsets would stumble.
+                # The commit marker takes an offset too, so that code which adds up offsets fails here as over Kafka.
                 log.skip(1)
             # Only to raise for one that is gone, as a broker would; the group keeps the offsets.
             for partition in offsets:
