@@ -6,7 +6,7 @@ State: none. Invariant: equal jobs give equal models; an ONNX model that scores 
 error, and a pickle is never written.
 
 Read ``trainer`` (the port) and ``conformance`` (what a trainer must hold to), ``job``, ``process`` and ``process_tree``
-(seen from outside), ``train`` and ``training`` (inside), ``search`` (for parameters, within a time), ``scored_rows`` and
+(seen from outside), ``train`` and ``training`` (inside), ``search`` (for parameters, in a time), ``scored_rows`` and
 ``shadow`` (what it leaves), ``encoding``, ``estimators`` and ``tree_ensemble`` (ours), ``command`` (any program),
 ``export`` (ONNX and card).
 """
