@@ -44,6 +44,9 @@ _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
 }
 
 
+# Bounds beside the defaults of this file: a lower one is the least with which the thing works at all (one row, one
+# step, an odds of one), an upper one is ten times and more what anybody means, so that a slip of the unit (10 for 10 %)
+# is refused and no choice is; shares lie within 0 and 1, alphas exclude both ends, at which nothing or all would pass.
 class RolloutSettings(Settings):
     """How a candidate of one model goes to production; times read the declared clock, the lease is wall.
 

@@ -63,6 +63,7 @@ def training_rows(
     labels = labelled[label_column].map_elements(category_text, return_dtype=pl.String)
     features = labelled.drop([label_column, *([time_column] if time_column else [])])
     converted = [_feature(features[name], name in categorical) for name in features.columns]
+    # Nine digits, so that ids sort as the rows do in any file that fits a machine.
     reserved = [
         pl.Series(EVENT_ID, [f"row-{row:09d}" for row in range(len(labelled))], dtype=pl.String),
         times.cast(pl.Int64).alias(TIME),

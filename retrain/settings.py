@@ -17,6 +17,9 @@ from stationkeeper.retrain.core.value import Worth
 
 # The defaults below are chosen for a binary classifier with tens of thousands of events a day, whose labels come within
 # days; where no rule or measurement gives a value it is called chosen.
+# Bounds beside them: a lower one is the least with which the thing works at all (a gate needs rows to resample, a
+# training a quarter of a GiB), an upper one is ten times and more what anybody means, so that a slip of the unit is
+# refused and no choice is; shares exclude 0 and 1, at which one side would have no rows.
 _GIB = 1024**3
 
 # Keys of builds before the monitor alone decided how often a model may ask, and what holds their meaning now.

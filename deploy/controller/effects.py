@@ -22,6 +22,9 @@ _log = structlog.get_logger()
 _RETRY_S = 2.0
 # How often alias and weights are compared with the log while nothing moves: a change by hand is told within a minute.
 _CHECK_S = 60.0
+# How long a call under way is waited for at the end, chosen: a platform may hang, and a process that stops has ten
+# seconds from most supervisors.
+_STOP_S = 5.0
 # While a canary takes traffic: a tenth of the default lease, so that a target that lost the weight is told before it
 # lapses.
 _WATCH_S = 3.0
@@ -39,7 +42,7 @@ class AliasReport:
 class Effects:
     """Makes the world follow the last committed record of each model; a lost effect is repeated at the next start.
 
-    The alias is moved when it names what we last made champion, or nothing. A hand that moved it elsewhere is
+    The alias is moved when it names what we last made champion, or nothing. One that somebody moved elsewhere is
     reported and left alone until the next promotion: the router reads the log and never the alias.
     """
 
@@ -49,7 +52,7 @@ class Effects:
         self._targets = tuple(targets)
         self._check_s = check_s
         self._wanted: dict[str, Rollout] = {}
-        # A promotion since the last look may move an alias that a hand had moved; anything else may not.
+        # A promotion since the last look may move an alias that somebody had moved; anything else may not.
         self._promoted: set[str] = set()
         # A dict for its order: the model that waits longest is served first, and a model stands in it once.
         self._queue: dict[str, None] = {}
@@ -106,7 +109,7 @@ class Effects:
             self._wake.notify_all()
         if self._thread is not None:
             # A call to a platform may hang; the thread is a daemon and does not keep the process from its end.
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=_STOP_S)
 
     def _run(self) -> None:
         while True:
@@ -185,7 +188,7 @@ class Effects:
         alias = self._registry.champion(rollout.model)
         state = memory(rollout)
         # What we set last, by record: this champion, the one before a promotion that may be under way, and the one
-        # dropped by a rollback. Any other name was set by a hand.
+        # dropped by a rollback. Any other name was set by somebody else.
         ours = alias in {None, rollout.champion, state.previous, state.dropped}
         if alias != rollout.champion and (ours or promoted):
             self._registry.set_champion(rollout.model, rollout.champion)

@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+# From little more than what is tolerated to what nobody misses: harm between two of them costs a delay and no error.
+# Twelve lie apart by 1.3: half as many would wait longer between two, twice as many halve the stake of each (`HARM`).
 HARM_RATIOS: Final[Floats] = np.geomspace(1.15, 20.0, 12)
 """How many times the tolerated rate the alternatives of harm are."""
 # Few on purpose: each further alternative divides all evidence by one more, and at the default margin of 1.5 an equal
@@ -31,6 +33,8 @@ CALM_RATIOS: Final[Floats] = np.array([0.85, 0.65, 0.45, 0.25])
 """How many times the margin the alternatives of non-inferiority are."""
 FLOOR_RATIOS: Final[Floats] = np.array([0.02, 0.4])
 """How many times the floor the alternatives of "rarer than the floor" are: hardly ever, and two fifths."""
+# Cubed, as a coin tells of a ratio by its root alone (``sign_bets``): the heaviest alternatives themselves would be
+# coins of .59 to .68, which take hundreds of pools to be told from a fair one.
 HARM_COIN_RATIOS: Final[Floats] = HARM_RATIOS**3
 """The same for harm: worse in .59 to all of the pools, the heaviest alternatives in .73, .81 and .87 of them."""
 COIN_RATIOS: Final[Floats] = np.array([0.64, 0.25, 0.04])

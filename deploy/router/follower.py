@@ -17,6 +17,9 @@ _log = structlog.get_logger()
 _FOLLOW_S = 0.25
 # Chosen: after a broker error. Half doubles the warnings of an outage, double the delay of a rollback after it.
 _RETRY_S = 1.0
+# How long a read under way is waited for at the end, chosen: it is a daemon's, and a process that stops has ten seconds
+# from most supervisors, which other threads want a part of.
+_STOP_S = 5.0
 
 
 def _event(error: StreamError) -> LogEvent:
@@ -51,7 +54,7 @@ class RolloutsFollower:
         """Stop following; waits at most five seconds for a read under way."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=_STOP_S)
 
     def close(self) -> None:
         """Close the reader; call ``stop`` first."""

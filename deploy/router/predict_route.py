@@ -23,7 +23,8 @@ def refusal(router: Router, model: str, refused: Refused) -> JSONResponse:
     body = {"error": str(refused), "code": refused.reason.value}
     if refused.field:
         body["field"] = refused.field
-    # What time mends is asked again; without the header some clients give up at once and others hammer.
+    # What time mends is asked again, after a second: as long as a broker takes to change a leader, or a model to load.
+    # Without the header some clients give up at once and others ask in a loop.
     headers = {"retry-after": "1"} if refused.status == HTTP_STATUS[Refusal.OVERLOADED] else {}
     return JSONResponse(body, refused.status, headers=headers)
 

@@ -24,6 +24,9 @@ _BATCH_BYTES = 512 * 1024
 _RETRY_S = 1.0
 # How long the writer may stand at a topic whose partitions are not known, while others wait behind it.
 _BLOCK_MS = 2_000
+# Seconds that the answers which wait may take to be written at the end, and again for the thread to end, chosen: half
+# of what most supervisors give a process that stops. What is left is counted as lost.
+_CLOSE_S = 5.0
 # Seconds: a lost answer keeps the server unready this long, so that a probe every ten seconds does not miss it.
 _LOSS_SHOWN_S = 15.0
 
@@ -136,7 +139,7 @@ class KafkaPredictionLog:
 
     def close(self) -> None:
         """Write what waits, at most five seconds, and let go; what is left is counted."""
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + _CLOSE_S
         with self._wake:
             self._closing = True
             self._wake.notify_all()
@@ -144,7 +147,7 @@ class KafkaPredictionLog:
                 self._wake.wait(until - time.monotonic())
             self._out_of_time = True
             self._wake.notify_all()
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=_CLOSE_S)
         with self._wake:
             self._backlog.give_up(time.monotonic())
         _let_go(self._producer)

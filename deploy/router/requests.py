@@ -141,7 +141,7 @@ def _culprit(body: bytes) -> str | None:
 def parse_plain(body: bytes, now_ms: int) -> Rows:
     """Read ``{"features": ...}`` or ``{"instances": [...]}``; raises ``Refused`` naming the field."""
     # A guess from the first bytes saves decoding every body twice; where it is wrong (`instances` stands behind another
-    # key) the other form is tried below.
+    # key) the other form is tried below. Eighty hold the first key, however the body is indented.
     single = not body.lstrip()[:80].replace(b" ", b"").startswith(b'{"instances"')
     if single:
         try:

@@ -16,6 +16,10 @@ _TRIES = 20
 _HELD_BP = 200
 # Three weights of a usual ramp; the suite asks that none is exceeded, and that zero is zero.
 _STEPS_BP = (100, 2_500, 0)
+# Longer than the suite takes on a slow platform: a lease that lapses under it would look like a broken promise.
+_LEASE = timedelta(minutes=5)
+# Beyond the epochs of the ramp before, and apart, so that one is older than the other.
+_NEWER, _OLDER = 20, 10
 
 
 def check_target(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> None:
@@ -42,7 +46,7 @@ def _rollout(epoch: int, weight_bp: int, champion: str = "1") -> Rollout:
         champion=champion,
         canary=canary,
         weight_bp=weight_bp,
-        lease_until=datetime.now(UTC) + timedelta(minutes=5) if canary else None,
+        lease_until=datetime.now(UTC) + _LEASE if canary else None,
     )
 
 
@@ -118,7 +122,7 @@ def _as_recorded(seen: Observation | None, record: Rollout) -> Iterator[str]:
 
 
 def _older_epoch(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
-    newer, older = _rollout(20, 0), _rollout(10, 2_500)
+    newer, older = _rollout(_NEWER, 0), _rollout(_OLDER, _STEPS_BP[1])
     _apply(make(), newer, settle)
     try:
         make().apply(older)

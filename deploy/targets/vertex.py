@@ -20,8 +20,9 @@ from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.target import Abilities, ChangedByOthers, Observation, options_of
 from stationkeeper.streams.errors import Retryable
 
-# Basis points in a per cent, which is the least that a traffic split can say.
+# Basis points in a per cent, which is the least that a traffic split can say, and the per cents of all traffic.
 _PERCENT = 100
+_ALL = 100
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _LABEL = "stationkeeper-"
 # What of a deployed model another is given: all that says where it runs, and nothing that says what it is.
@@ -100,6 +101,7 @@ def digest_of(percents: Mapping[str, int]) -> str:
 def deployed_id(endpoint: str, version: str) -> str:
     """Return the id of ten digits under which we deploy a version: after a crash the same, and so deployed once."""
     number = int(content_id("deployed", endpoint, version).rpartition("-")[2], 16)
+    # Ten digits are what Google takes as an id; from a thousand million on, so that none begins with a zero.
     return str(10**9 + number % (9 * 10**9))
 
 
@@ -138,7 +140,7 @@ class VertexTarget:
             if version is not None and found.deployed(version) is None:
                 self._deploy(found, rollout, version)
         share = (weight_bp or 0) // _PERCENT if canary is not None else 0
-        wanted = {found.deployed(rollout.champion): 100 - share}
+        wanted = {found.deployed(rollout.champion): _ALL - share}
         if canary is not None:
             wanted[found.deployed(canary)] = share
         self._split(found, rollout, {name: part for name, part in wanted.items() if name is not None and part})

@@ -17,6 +17,8 @@ _BINS = 10
 _BARS = 20
 # A screenful each, sharp enough to be read in MLflow's own window.
 _INCHES, _DPI = (6.0, 4.0), 100
+# Letters of a value below its bars: more run into the next ones.
+_TICK = 20
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,7 +136,9 @@ def _drift(before: pl.Series, after: pl.Series) -> Any:
             counts = dict(series.value_counts().iter_rows())
             shares = [counts.get(value, 0) / len(series) for value in top]
             axes.bar(np.arange(len(top)) + 0.4 * place, shares, 0.4, label=when)
-        axes.set_xticks(np.arange(len(top)) + 0.2, [_plain(str(value)[:20]) for value in top], rotation=45, ha="right")
+        axes.set_xticks(
+            np.arange(len(top)) + 0.2, [_plain(str(value)[:_TICK]) for value in top], rotation=45, ha="right"
+        )
     axes.legend()
     return figure
 

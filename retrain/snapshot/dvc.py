@@ -97,6 +97,7 @@ class DvcRepository:
         except OSError as error:
             raise DvcError(f"{command[0]} cannot be run in {self.directory}: {error}") from error
         if done.returncode:
+            # DVC and git end with the reason and what to do, in up to three lines.
             last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
             raise Retryable(f"{' '.join(command[:3])} in {self.directory} ended with {done.returncode}: {last}")
         return done.stdout.strip()

@@ -10,6 +10,7 @@ from stationkeeper.streams.errors import Retryable
 # Who wrote a field, as ``kubectl get --show-managed-fields`` tells it.
 FIELD_MANAGER = "stationkeeper"
 # For an unknown field the server repeats the whole object, with all of its environment, in quotes before the reason.
+# Two hundred letters are longer than any name or value that a reason quotes, and shorter than any object.
 _REPEATED = re.compile(r'"(?:[^"\\]|\\.){200,}"')
 
 

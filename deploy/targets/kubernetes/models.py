@@ -7,8 +7,9 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.targets.kubernetes.objects import Found, filled
 from stationkeeper.streams.errors import Retryable
 
-# KServe's weights are whole percents.
+# KServe's weights are whole percents: basis points in one of them, and the percents of all traffic.
 PERCENT_BP: Final = 100
+ALL_PERCENT: Final = 100
 
 
 class Models:

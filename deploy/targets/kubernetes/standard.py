@@ -8,7 +8,7 @@ as a whole by a patch, so entries of others are written back as they were read.
 from typing import Any
 
 from stationkeeper.contracts.messages import Rollout
-from stationkeeper.deploy.targets.kubernetes.models import PERCENT_BP, Models
+from stationkeeper.deploy.targets.kubernetes.models import ALL_PERCENT, PERCENT_BP, Models
 from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, Patch, dns_name, filled
 from stationkeeper.deploy.targets.target import Observation
 from stationkeeper.streams.errors import Retryable
@@ -65,7 +65,7 @@ class StandardMode:
         kept = [placed.pop(name, one) for one in _entries(found) if (name := _named(one)) in placed or name not in ours]
         entries = [*kept, *placed.values()]
         total = sum(one["trafficPercent"] for one in entries)
-        if total > PERCENT_BP:
+        if total > ALL_PERCENT:
             raise Retryable(f"{model}: spec.canary would give {total} % away; other canaries leave too little")
         return None if entries == _entries(found) else Patch({"canary": entries or None})
 
