@@ -49,7 +49,7 @@ MOST_STEPS: Final = 1 << 16
 _WIDTHS = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
 # zstd's own default: higher levels cost processor time on the hot path for little size.
 _LEVEL = 3
-# A damaged or hostile record must not ask for all memory when it is opened; the largest honest one is a few MiB.
+# A damaged or hostile record must not ask for all memory when it is opened; the largest that we write is a few MiB.
 _MAX_BYTES = 256 * 1024 * 1024
 # From -7.5 to 7.5 in log-odds is .06 % to 99.94 %: scores of fraud models live below one per cent.
 _LOGIT_EDGES = np.linspace(-7.5, 7.5, SCORE_BINS - 1)

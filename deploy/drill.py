@@ -14,7 +14,7 @@ _EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """Seconds until the log, or a target, no longer had what was out; None where it had all the time."""
+    """Seconds until the log, or a target, no longer served the bad version; None where it did all the time."""
 
     what: str
     seconds: float | None

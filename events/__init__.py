@@ -38,10 +38,10 @@ from stationkeeper.events.mapping import (
 )
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
-from stationkeeper.events.score import decide, outcomes, untold
+from stationkeeper.events.score import decide, missing_label_words, outcomes
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind, ValueRules
 from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of, plain_value
-from stationkeeper.events.timestamps import parse_instant, too_early
+from stationkeeper.events.timestamps import ahead_of_broker, parse_instant
 
 __all__ = [
     "DEFAULT_POSITIVE",
@@ -68,10 +68,12 @@ __all__ = [
     "Rejection",
     "Scalar",
     "ValueRules",
+    "ahead_of_broker",
     "decide",
     "entity_hash",
     "forms",
     "load_decoder",
+    "missing_label_words",
     "mix",
     "nameable",
     "number_of",
@@ -84,6 +86,4 @@ __all__ = [
     "plain_value",
     "refuse",
     "salt_of",
-    "too_early",
-    "untold",
 ]

@@ -21,7 +21,7 @@ from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form
 from stationkeeper.events.raw import Raw
 from stationkeeper.events.row_types import ABSENT, NAN
 from stationkeeper.events.settings import Kind
-from stationkeeper.events.text_values import not_told, texts_as_numbers
+from stationkeeper.events.text_values import holds_missing_word, texts_as_numbers
 from stationkeeper.events.timestamps import BAD, parse_instants
 
 # An empty text must not pass for an absent one ("" is the code of that), so it becomes one that no rule lets through.
@@ -97,7 +97,7 @@ class _Assembly:
             events = replace(events, extras=fields)
         if kind == "label":
             labels = self._field("label")
-            if type(ABSENT) in set(map(type, labels)) or not_told(labels, form.values):
+            if type(ABSENT) in set(map(type, labels)) or holds_missing_word(labels, form.values):
                 return None
             return replace(events, label=category_column(labels, ABSENT))
         entity = self._entity(hashed) if kind == "prediction" else None

@@ -7,7 +7,7 @@ from typing import Any
 from stationkeeper.contracts.codes import DeadLetterCode as Code
 from stationkeeper.events.mapping import MAX_TEXT, Form
 from stationkeeper.events.row_types import ABSENT, NAN, RowType
-from stationkeeper.events.text_values import not_told
+from stationkeeper.events.text_values import holds_missing_word
 from stationkeeper.events.timestamps import parse_instant
 
 Fault = tuple[Code, str]
@@ -110,7 +110,7 @@ class Faults:
         if kind == "label" and get["label"](row) is ABSENT:
             return (Code.MISSING_FIELD, "label")
         # No label yet: read as one, the label that comes later would be a repeat.
-        if kind == "label" and not_told([get["label"](row)], self.form.values):
+        if kind == "label" and holds_missing_word([get["label"](row)], self.form.values):
             return (Code.WRONG_TYPE, "label")
         if kind == "prediction":
             prediction = get["prediction"](row)

@@ -34,7 +34,7 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
     return np.full(n, np.nan), np.zeros(n, np.bool_), np.ones(n, np.bool_)
 
 
-def untold(texts: Collection[str], positive: str) -> frozenset[str]:
+def missing_label_words(texts: Collection[str], positive: str) -> frozenset[str]:
     """Return the label texts that say that no truth is known: words for nothing, where the classes are numbers.
 
     By hand against ``1``: of ``0``, ``1``, ``NA`` it is ``NA``; against ``fraud`` it is none, for ``none`` may well be
@@ -52,7 +52,7 @@ def outcomes(events: Events, positive: str) -> Floats:
     column = events.label
     if column is None:
         return np.full(len(events), np.nan)
-    gone = untold(column.keys, positive)
+    gone = missing_label_words(column.keys, positive)
     table = np.array([np.nan if key in gone else _outcome(key, positive) for key in column.keys] or [np.nan])
     return np.where(column.codes >= 0, table[np.maximum(column.codes, 0)], np.nan)
 

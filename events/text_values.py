@@ -70,7 +70,7 @@ def plain_value(value: object, rules: ValueRules, *, numeric: bool) -> object:
     return value if number is None else number
 
 
-def not_told(labels: Sequence[object], rules: ValueRules) -> bool:
+def holds_missing_word(labels: Sequence[object], rules: ValueRules) -> bool:
     """Return whether a label among these is a text that stands for a missing value: as null, it is no label."""
     return any(word in labels for word in rules.na)
 

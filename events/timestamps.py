@@ -84,7 +84,7 @@ def parse_instants(values: Sequence[object], unit: TimeUnit) -> Integers:
     return np.fromiter((_or_bad(value, unit) for value in values), np.int64, n)
 
 
-def too_early(times: Integers, stamps: Integers, skew: Integers | int) -> npt.NDArray[np.bool_]:
+def ahead_of_broker(times: Integers, stamps: Integers, skew: Integers | int) -> npt.NDArray[np.bool_]:
     """Return which events came too early: further ahead of their broker timestamp (ms) than ``skew`` allows, bool[n].
 
     Records without a broker timestamp (negative) are taken as they are.

@@ -45,7 +45,8 @@ _KINDS: Final[Mapping[str, FeatureKind]] = {
 # Loaders of MLflow itself that read formats without code in them; any other may unpickle or import what it finds.
 _PLAIN_LOADERS: Final = frozenset({"mlflow.onnx", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost"})
 _PICKLES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".py"})
-# Chosen: a million rows through a slow model; MLflow alone takes seconds to import. Half cuts off an honest one.
+# Chosen: a million rows through a slow model; MLflow alone takes seconds to import. Half cuts off a slow one that
+# works.
 _TIMEOUT_S: Final = 1_800.0
 # What of a failed process is shown: the last lines of a traceback.
 _SHOWN: Final = 600

@@ -158,7 +158,7 @@ def _learnt_until(tags: Mapping[str, str], champion: Snapshot | None) -> int | N
     """Return from when on rows are new to both: to the candidate's guard and to the champion named now.
 
     The training kept as its guard what was new to its own champion, and taught the rest: an older champion, or one
-    whose snapshot is gone, would be compared on rows that the candidate knows by heart. None where nobody knows.
+    whose snapshot is gone, would be compared on rows that the candidate has learnt from. None where nobody knows.
     """
     known = [] if champion is None else [int(champion.manifest["last_labelled"] or 0)]
     if text := tags.get("champion_until"):

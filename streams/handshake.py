@@ -117,7 +117,7 @@ class _Look:
         except TimeoutError:
             raise
         except (OSError, errors.KafkaError):
-            # It hung up, or said what no broker says. Another protocol on this port is a reason, else it is ill.
+            # It hung up, or answered what no broker does: another protocol on this port, or a broker that fails.
             if self._protocol.endswith("PLAINTEXT") and self._speaks_tls():
                 sentence = f"it speaks TLS, and kafka.security.protocol is {self._protocol}; {_MECHANISM}"
                 return Denied(LogEvent.BROKER_PROTOCOL, f"Kafka at {self._host}:{self._port}: {sentence}")

@@ -1,4 +1,4 @@
-"""What each record that comes in does to the rollouts: candidates, people's words, verdicts and closed minutes."""
+"""What each record that comes in does to the rollouts: candidates, approvals, verdicts and closed minutes."""
 
 from collections.abc import Callable
 

@@ -26,7 +26,7 @@ class Guardrail(StrEnum):
     ``errors``: null predictions. ``decisions``: positive decisions. ``latency``: answers slower than margin times a
     quantile of the champion's, against the champion's own beyond it. ``loss``: the model's loss on labelled rows.
     ``precision``: wrong among labelled rows that were decided positive. ``recall``: missed among rows labelled
-    positive. ``scores``: any shift of the score distribution, which a retrained model has by right.
+    positive. ``scores``: any shift of the score distribution, which is expected of a retrained model.
     """
 
     ERRORS = "errors"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stationkeeper.events import KINDS, Events, Flags, Integers, mix, salt_of, too_early
+from stationkeeper.events import KINDS, Events, Flags, Integers, ahead_of_broker, mix, salt_of
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.dedupe import Values
@@ -58,7 +58,7 @@ def classify(
     early = np.zeros(len(rows), np.bool_)
     if wall:
         skew = np.concatenate([by_owner(models, events, "skew") for events in kinds])[order]
-        early = too_early(time, batch.timestamps[rows], skew)
+        early = ahead_of_broker(time, batch.timestamps[rows], skew)
     # The order of the rules matters. An event of the future is refused before its id is remembered, or its corrected
     # repeat would be a duplicate; and a repeat is a duplicate however late it comes.
     timely = np.flatnonzero(~early) if early.any() else _ALL

@@ -107,8 +107,8 @@ class Plan:
     """Train now, on the best of these windows; ``asked`` is the share of rows after the onset that the look asks for.
 
     It is a share of those that a training reads, the newest ``PlanRules.max_rows`` at most. The gate holds out its part
-    of those alone: a third of nine weeks' rows are the newest three weeks, by which the new model would be born older,
-    where the gate asked for the rows of one.
+    of those alone: a third of nine weeks' rows are the newest three weeks, which the new model would not have learnt
+    from, where the gate asked for the rows of one.
     """
 
     windows: tuple[TrainingWindow, ...]

@@ -62,7 +62,7 @@ class Gap:
 
 LEAST_KNOWN = 0.1
 """The least a segment is taken to know, as a share of the loss of knowing nothing of all rows, chosen: where the
-champion is as good as blind, or all labels are alike, a breath of loss would otherwise be all there is to lose."""
+champion is as good as blind, or all labels are alike, any little loss would otherwise count as all of what it knows."""
 
 
 def holm(p: Floats) -> Floats:

@@ -59,8 +59,8 @@ def split_rows(
     # Not more than the holdout, or the overall measure would be of the time before the change.
     guarded = min(held, int(guard * first))
     position = np.arange(n)
-    # What the champion has learnt by heart speaks for it and never for the challenger, which has not: where the model's
-    # age is what is asked about, all before the onset is such.
+    # A row that the champion alone has learnt from favours it: where the model's age is what is asked about, all rows
+    # before the onset are such.
     fresh = np.ones(n, bool) if learnt_until is None else times > learnt_until
     masks = {
         "holdout": position >= n - held,

@@ -48,8 +48,8 @@ def value_columns(labels: Flags, decisions: tuple[Flags, Flags], worth: Worth, a
                 f"at most {MOST_WITHOUT:.0%} may"
             )
     size = np.where(np.isfinite(size), size, 0.0)
-    hit, alarm, miss, calm = worth.matrix
-    flagged, passed = np.where(labels, hit, alarm), np.where(labels, miss, calm)
+    tp, fp, fn, tn = worth.matrix
+    flagged, passed = np.where(labels, tp, fp), np.where(labels, fn, tn)
     least = np.minimum(flagged, passed)
     won = [np.where(one, flagged, passed) - least for one in decisions]
     # Of a refund, say, the amount is negative: it has a size all the same.

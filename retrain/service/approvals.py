@@ -1,4 +1,4 @@
-"""A person's word on a request: who must say yes, who may not say it twice, and what lapses when nobody does."""
+"""What people's approvals do to a request: who must approve, who may not do so twice, and what lapses without."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -56,40 +56,42 @@ def lapsing(states: Iterable[RetrainState], expires_ms: int, now_ms: int) -> Ite
     return (state for state in moved if state is not None)
 
 
-def after_word(state: RetrainState, word: Approval, champion: str | None, people: int = 1) -> RetrainState | str:
-    """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
+def after_approval(
+    state: RetrainState, approval: Approval, champion: str | None, people: int = 1
+) -> RetrainState | str:
+    """Return the state after an approval message, or in words why it changes nothing; each message counts once.
 
     ``champion`` is the version that the log names champion now, ``people`` how many different ones must say yes.
     """
     now = f"request {state.id} is {state.words()}"
-    # Words are read through again at every start: one from before somebody asked anew was about that other try.
-    if word.decision != "retry" and to_ms(word.time) <= state.asked:
+    # Messages are read again at every start: one from before somebody asked anew was about that other try.
+    if approval.decision != "retry" and to_ms(approval.time) <= state.asked:
         return f"{now}: it was asked again since"
-    match word.decision:
+    match approval.decision:
         case "reject":
             if state.stage.final:
                 return f"{now}: there is nothing to reject"
-            return state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, _signed(word))
+            return state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, _signed(approval))
         case "approve":
-            return _approved(state, word, people, now)
+            return _approved(state, approval, people, now)
         case "retry":
-            return _asked_again(state, word, champion, people, now)
-    return f"{word.decision} is no word on a request"
+            return _asked_again(state, approval, champion, people, now)
+    return f"{approval.decision} is no decision on a request"
 
 
-def _signed(word: Approval) -> str:
-    return f"{word.by}: {word.note}" if word.note else word.by
+def _signed(approval: Approval) -> str:
+    return f"{approval.by}: {approval.note}" if approval.note else approval.by
 
 
-def _who(word: Approval) -> str:
+def _who(approval: Approval) -> str:
     # Whom the broker checked, where it did: two names behind one login are one person.
-    return (word.principal or word.by).strip()
+    return (approval.principal or approval.by).strip()
 
 
-def _typed(word: Approval) -> tuple[str, ...]:
+def _typed(approval: Approval) -> tuple[str, ...]:
     """The name typed beside a login, as ``stationkeeper requests`` writes both into ``by``; none without either."""
-    name = word.by.removesuffix(f" (Kafka user {word.principal})")
-    return (name.strip(),) if word.principal and _folded(name) not in _NOBODY else ()
+    name = approval.by.removesuffix(f" (Kafka user {approval.principal})")
+    return (name.strip(),) if approval.principal and _folded(name) not in _NOBODY else ()
 
 
 def _folded(name: str) -> str:
@@ -109,46 +111,48 @@ def _unseen(letter: str) -> bool:
     return unicodedata.category(letter)[0] == "C" or letter in _SHAPES
 
 
-def _had_a_say(state: RetrainState, word: Approval) -> bool:
-    """Whether somebody of a word's names is among those that count; where it cannot be told, one person."""
-    mine, theirs = {_folded(one) for one in (_who(word), *_typed(word))}, {*map(_folded, state.approvers)}
+def _counted(state: RetrainState, approval: Approval) -> bool:
+    """Whether one of a message's names is among those that were counted; where it cannot be told, one person."""
+    mine, theirs = {_folded(one) for one in (_who(approval), *_typed(approval))}, {*map(_folded, state.approvers)}
     # Names beside two different logins may be alike (`root`); a name without a login is told from no name at all.
-    return bool(mine & (theirs if word.principal else theirs | {*map(_folded, state.typed)}))
+    return bool(mine & (theirs if approval.principal else theirs | {*map(_folded, state.typed)}))
 
 
-def _uncounted(word: Approval, people: int) -> str:
-    """Why a word does not count where several people must be told apart, "" where it does."""
-    name = _folded(_who(word))
+def _uncounted(approval: Approval, people: int) -> str:
+    """Why a message does not count where several people must be told apart, "" where it does."""
+    name = _folded(_who(approval))
     if people == 1:
         return ""
     if name in _NOBODY:
         return f"it needs {people} people by name; say who you are with --by"
     alphabets = sorted({unicodedata.name(one, "").split(" ")[0] for one in name if one.isalpha()} & _ALIKE)
     # Whom the broker checked is one person, however he is spelt.
-    if len(alphabets) > 1 and not word.principal:
+    if len(alphabets) > 1 and not approval.principal:
         mixed = " and ".join(one.capitalize() for one in alphabets)
-        return f"the name {_who(word)!a} mixes {mixed} letters, which read alike; write it in one alphabet with --by"
+        return (
+            f"the name {_who(approval)!a} mixes {mixed} letters, which read alike; write it in one alphabet with --by"
+        )
     return ""
 
 
-def _approved(state: RetrainState, word: Approval, people: int, now: str) -> RetrainState | str:
+def _approved(state: RetrainState, approval: Approval, people: int, now: str) -> RetrainState | str:
     pending = state.reason is RequestReason.APPROVAL_PENDING
     suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
-    # A word counts once: the approvals table is read through again at every flush and start.
+    # A message counts once: the approvals table is read again at every flush and start.
     if state.approved or not (pending or suppressed):
         again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
         return f"{now}: there is nothing to approve{again}"
-    who, said = _who(word), f"approved by {_signed(word)}"
+    who, said = _who(approval), f"approved by {_signed(approval)}"
     if people == 1:
         # Also who said so while the risk was high: one person is enough now.
         return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, said, approved=True, approvers=(who,))
-    if refused := _uncounted(word, people):
+    if refused := _uncounted(approval, people):
         return f"{now}: {refused}"
-    if _had_a_say(state, word):
+    if _counted(state, approval):
         return f"{now}: {who} has had a say; it needs another person"
     # Older builds let a nameless `retry` count as a person; it does not count here either.
     approvers = (*(one for one in state.approvers if _folded(one) not in _NOBODY), who)
-    typed = (*state.typed, *_typed(word))
+    typed = (*state.typed, *_typed(approval))
     names = " and ".join(approvers)
     if len(approvers) < people:
         why = f"{names} said yes; it needs {people} people"
@@ -158,15 +162,15 @@ def _approved(state: RetrainState, word: Approval, people: int, now: str) -> Ret
 
 
 def _asked_again(
-    state: RetrainState, word: Approval, champion: str | None, people: int, now: str
+    state: RetrainState, approval: Approval, champion: str | None, people: int, now: str
 ) -> RetrainState | str:
-    asked = to_ms(word.time)
-    # By the word's own time, for the same reason: only a later `retry` asks again.
+    asked = to_ms(approval.time)
+    # By the message's own time, for the same reason: only a later `retry` asks again.
     if not state.stage.final or state.stage is RequestStage.CANDIDATE or asked <= state.asked:
         return f"{now}: there is nothing to ask again"
     if champion is not None and champion != state.request.version:
         return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
-    if refused := _uncounted(word, people):
+    if refused := _uncounted(approval, people):
         return f"{now}: {refused}"
     # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
     fresh = RetrainState(
@@ -178,11 +182,11 @@ def _asked_again(
         history=state.history,
         approved=people == 1,
         # Whoever asks is one of the people, and cannot be the other.
-        approvers=(_who(word),),
-        typed=_typed(word),
+        approvers=(_who(approval),),
+        typed=_typed(approval),
         asked=asked,
     )
     if people > 1:
-        why = f"asked again by {_signed(word)}; it needs {people} people"
+        why = f"asked again by {_signed(approval)}; it needs {people} people"
         return fresh.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, why)
-    return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {_signed(word)}")
+    return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {_signed(approval)}")

@@ -55,8 +55,8 @@ def first_state(
 def after_withdrawal(state: RetrainState, why: str) -> RetrainState | None:
     """Return the state of a request that the monitor takes back, None where its rows are fixed and it goes on.
 
-    Also one that a person approved: what healed needs no cure, and broken data teach nobody. `requests retry` asks for
-    it all the same.
+    Also one that a person approved: what recovered needs no retraining, and broken data must not be learnt from.
+    `requests retry` asks for it all the same.
     """
     if state.stage not in (RequestStage.PLANNED, RequestStage.WAITING):
         return None

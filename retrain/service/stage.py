@@ -124,7 +124,7 @@ class LoopTables:
                 if state is None or state.model not in models:
                     break
                 people = models[state.model].settings.approvers
-                moved = approvals.after_word(state, word, self.champion(state.model), people)
+                moved = approvals.after_approval(state, word, self.champion(state.model), people)
                 if isinstance(moved, RetrainState):
                     yield moved
 

@@ -19,7 +19,7 @@ from stationkeeper.events import (
     Form,
     Kind,
     ValueRules,
-    too_early,
+    ahead_of_broker,
 )
 from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.ports import Batch
@@ -85,7 +85,7 @@ class EventColumns:
             # The monitor refuses such an event; here it would be a row from a time that is still to come, and move the
             # clock there.
             if self.future_skew_ms is not None:
-                early = mine & too_early(events.time, batch.timestamps[events.rows], self.future_skew_ms)
+                early = mine & ahead_of_broker(events.time, batch.timestamps[events.rows], self.future_skew_ms)
                 self.unusable += int(np.count_nonzero(early))
                 mine &= ~early
             if mine.any():

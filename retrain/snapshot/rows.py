@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from stationkeeper.events import DEFAULT_POSITIVE, Form, untold
+from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.labels import positive_texts
 from stationkeeper.retrain.core.plan import LabelStatistics
@@ -52,7 +52,7 @@ class LabelledRows:
     ``since_ms`` leaves older predictions out; of more than ``limit`` rows the oldest are left out, whole minutes of
     them, so that at least ``limit`` stay. They may outgrow memory (``frames``): all work goes bucket by bucket, and
     what goes out is in pieces. A prediction sent twice counts once, the first; of several labels of one event the one
-    known last holds. ``positive`` decides which labels are none (``events.untold``).
+    known last holds. ``positive`` decides which labels are none (``events.missing_label_words``).
     """
 
     inputs: tuple[Form, ...]
@@ -91,7 +91,7 @@ class LabelledRows:
             # says nothing of its prediction's.
             if kind == "label":
                 # Before labels of one event meet: a word for nothing must not take the place of a truth.
-                gone = untold(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
+                gone = missing_label_words(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)

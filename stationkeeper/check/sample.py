@@ -11,7 +11,7 @@ from stationkeeper.config import Config
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.contracts.column import Status
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.events import CategoryColumn, EventReader, Events, FeatureColumn, Form, too_early
+from stationkeeper.events import CategoryColumn, EventReader, Events, FeatureColumn, Form, ahead_of_broker
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 _NO_VALUE = {status.value: status.name.lower().replace("_", " ") for status in Status}
@@ -68,7 +68,7 @@ def _early(config: Config, events: Events, batch: Batch) -> Any:
     if config.clock != "wall":
         return np.zeros(len(events), np.bool_)
     skews = np.array([config.models[model].skew for model, _ in events.owners], np.int64)
-    return too_early(events.time, batch.timestamps[events.rows], skews[events.owner])
+    return ahead_of_broker(events.time, batch.timestamps[events.rows], skews[events.owner])
 
 
 def lines_of(events: Events) -> Iterator[str]:

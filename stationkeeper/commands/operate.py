@@ -146,7 +146,7 @@ def decision_verb(
 
 def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
     """Raise ``typer.BadParameter`` where a word on a request would do nothing, with where the request stands."""
-    from stationkeeper.retrain.service.approvals import after_word
+    from stationkeeper.retrain.service.approvals import after_approval
 
     configured = settings.models.get(word.model)
     if configured is None or configured.retrain is None:
@@ -158,7 +158,7 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
             raise typer.BadParameter(f"request {word.id} is not taken up yet; does the role retrain run?")
         return
     people = configured.retraining().approvers
-    moved = after_word(state, word, rollout.champion if rollout else None, people)
+    moved = after_approval(state, word, rollout.champion if rollout else None, people)
     if isinstance(moved, str):
         raise typer.BadParameter(moved)
 

@@ -218,7 +218,7 @@ def read_objects(
 
 
 def as_labels(found: ColumnReading) -> ColumnReading:
-    """Return labels; words for nothing are missing where all others are numbers or truths (``events.untold``)."""
+    """Return labels; words for nothing are missing where all others are numbers or truths, as events are read."""
     if found.kind != "text" or found.values is None:
         return found
     known = pl.Series([cell for cell in found.values.tolist() if cell is not None], dtype=pl.String)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.events.settings import TimeUnit
-from stationkeeper.events.timestamps import BAD, parse_instant, parse_instants, too_early
+from stationkeeper.events.timestamps import BAD, ahead_of_broker, parse_instant, parse_instants
 
 UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
@@ -76,4 +76,4 @@ def test_a_batch_is_its_values(batch: list[Any], unit: TimeUnit) -> None:
 
 def test_an_event_ahead_of_its_broker_by_more_than_the_skew_is_too_early() -> None:
     times, stamps = np.array([1_000, 1_001, 5_000]), np.array([500, 500, -1])
-    assert too_early(times, stamps, 500).tolist() == [False, True, False]
+    assert ahead_of_broker(times, stamps, 500).tolist() == [False, True, False]

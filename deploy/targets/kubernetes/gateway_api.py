@@ -42,7 +42,7 @@ class RoutePlacement:
         ours = {*(mark.wrote or ()), *(self._backend(model, one) for one in (mark.champion, mark.canary) if one)}
         return {ref["name"]: ref.get("weight", 1) for ref in self._refs(found) if ref["name"] in ours}
 
-    def stranger(self, found: Found, rollout: Rollout) -> str:
+    def mismatch(self, found: Found, rollout: Rollout) -> str:
         """Return which backends take traffic beside the champion's."""
         champion = self._backend(rollout.model, rollout.champion)
         weights = {ref["name"]: ref.get("weight", 1) for ref in self._refs(found)}

@@ -25,7 +25,7 @@ class KnativeMode:
         """Return the model's address and the canary's percentage."""
         return {"storageUri": self._models.address(found), "percent": _percent(found)}
 
-    def stranger(self, found: Found, rollout: Rollout) -> str:
+    def mismatch(self, found: Found, rollout: Rollout) -> str:
         """Return why the service does not serve the champion alone."""
         if _percent(found) is not None:
             return f"canaryTrafficPercent is {_percent(found)}: end that canary first"

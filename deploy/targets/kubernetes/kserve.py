@@ -51,9 +51,9 @@ class ServicePlacement:
         """Return our fields in the shape of the mode."""
         return self._mode(found).fields(found, mark, model)
 
-    def stranger(self, found: Found, rollout: Rollout) -> str:
+    def mismatch(self, found: Found, rollout: Rollout) -> str:
         """Return why the service does not serve the champion alone."""
-        return self._mode(found).stranger(found, rollout)
+        return self._mode(found).mismatch(found, rollout)
 
     def step(self, found: Found, mark: Mark, rollout: Rollout) -> Patch | None:
         """Return the next change of the mode; raises ``Retryable`` for a weight below a percent."""

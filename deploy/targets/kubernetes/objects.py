@@ -68,7 +68,7 @@ class Placement(Protocol):
     def fields(self, found: Found, mark: Mark, model: str) -> Any:
         """Return those fields of an object that are ours, as JSON has them."""
 
-    def stranger(self, found: Found, rollout: Rollout) -> str:
+    def mismatch(self, found: Found, rollout: Rollout) -> str:
         """Return why an object that we never wrote does not serve the record's champion alone; empty if it does."""
 
     def step(self, found: Found, mark: Mark, rollout: Rollout) -> Patch | None:
@@ -109,7 +109,7 @@ class ObjectTarget:
         marks, place, model = _marks(found), self._placement, rollout.model
         known = marks.get(model)
         if known is None:
-            why = place.stranger(found, rollout)
+            why = place.mismatch(found, rollout)
             if why:
                 raise ChangedByOthers(f"{model}: nothing was changed: {why}")
         elif rollout.epoch < known.epoch:

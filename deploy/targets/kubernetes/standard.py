@@ -45,7 +45,7 @@ class StandardMode:
             "canary": [[_named(one), one["trafficPercent"], _uri(one)] for one in entries],
         }
 
-    def stranger(self, found: Found, rollout: Rollout) -> str:
+    def mismatch(self, found: Found, rollout: Rollout) -> str:
         """Return why the service does not serve the champion alone."""
         taking = [_named(one) for one in _entries(found) if one["trafficPercent"]]
         if taking:

@@ -10,7 +10,7 @@ from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import LabelStatistics, useless_retrains
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.approvals import after_pending, after_word
+from stationkeeper.retrain.service.approvals import after_approval, after_pending
 from stationkeeper.retrain.service.progress import (
     after_cure,
     after_error,
@@ -69,30 +69,30 @@ def test_a_request_is_taken_up_waits_for_a_word_or_has_no_taker():
     ],
 )
 def test_a_word_of_a_person(stage, reason, decision, leads_to):
-    moved = after_word(state(stage, reason), word(decision), "1")
+    moved = after_approval(state(stage, reason), word(decision), "1")
     assert (moved.stage if isinstance(moved, RetrainState) else None) is leads_to
     if isinstance(moved, RetrainState):
         again = moved.enter(stage, reason) if decision == "retry" else moved
-        assert isinstance(after_word(again, word(decision), "1"), str), "said once, it counts once"
+        assert isinstance(after_approval(again, word(decision), "1"), str), "said once, it counts once"
     else:
         assert leads_to is None
 
 
 def test_a_word_that_does_nothing_says_why_and_what_to_do():
     failed = state(RequestStage.FAILED, RequestReason.BAD_DATA, detail="two classes")
-    said = after_word(failed, word("approve"), "1")
+    said = after_approval(failed, word("approve"), "1")
     assert said == (
         "request req-1 is failed (bad_data: two classes): there is nothing to approve; "
         "stationkeeper requests retry req-1 asks again"
     )
-    assert "no longer champion, version 2 is" in str(after_word(failed, word("retry"), "2"))
+    assert "no longer champion, version 2 is" in str(after_approval(failed, word("retry"), "2"))
 
 
 def test_a_request_that_is_asked_again_begins_anew_and_keeps_its_history():
     failed = state(RequestStage.PLANNED).enter(
         RequestStage.FAILED, RequestReason.BAD_DATA, "labels", look=2, judged=50, rows_after=60, snapshot="s"
     )
-    again = after_word(failed, word("retry"), "1")
+    again = after_approval(failed, word("retry"), "1")
     assert isinstance(again, RetrainState)
     assert (again.look, again.judged, again.rows_after, again.snapshot) == (0, 0, 0, None)
     assert [entry.stage for entry in again.history] == [RequestStage.FAILED, RequestStage.PLANNED]
@@ -223,28 +223,28 @@ def test_high_risk_needs_two_different_people_and_whoever_asks_is_one_of_them():
     assert rules.plan_rules().approval
     waiting = first_state(a_request(), rules.plan_rules(), [], "1")
     assert waiting.reason is RequestReason.APPROVAL_PENDING
-    assert "say who you are" in str(after_word(waiting, said("approve", "unknown"), "1", 2))
-    once = after_word(waiting, said("approve", "ada"), "1", 2)
+    assert "say who you are" in str(after_approval(waiting, said("approve", "unknown"), "1", 2))
+    once = after_approval(waiting, said("approve", "ada"), "1", 2)
     assert isinstance(once, RetrainState)
     assert (once.reason, once.detail) == (RequestReason.APPROVAL_PENDING, "ada said yes; it needs 2 people")
-    assert "needs another person" in str(after_word(once, said("approve", "ada"), "1", 2))
+    assert "needs another person" in str(after_approval(once, said("approve", "ada"), "1", 2))
     # Two names behind one login are one person.
-    logged = after_word(waiting, said("approve", "ada", principal="ops"), "1", 2)
+    logged = after_approval(waiting, said("approve", "ada", principal="ops"), "1", 2)
     assert isinstance(logged, RetrainState)
-    assert "needs another person" in str(after_word(logged, said("approve", "bob", principal="ops"), "1", 2))
-    both = after_word(once, said("approve", "bob"), "1", 2)
+    assert "needs another person" in str(after_approval(logged, said("approve", "bob", principal="ops"), "1", 2))
+    both = after_approval(once, said("approve", "bob"), "1", 2)
     assert isinstance(both, RetrainState)
     assert (both.stage, both.approved, both.approvers) == (RequestStage.PLANNED, True, ("ada", "bob"))
     assert RetrainState.decode(both.encode()) == both
     # Asked again by ada: bob must say so too, and what was said before was about the other try.
     failed = both.enter(RequestStage.FAILED, RequestReason.BAD_DATA)
-    again = after_word(failed, said("retry", "ada", START + 10), "1", 2)
+    again = after_approval(failed, said("retry", "ada", START + 10), "1", 2)
     assert isinstance(again, RetrainState)
     assert (again.stage, again.approved) == (RequestStage.WAITING, False)
-    assert "asked again since" in str(after_word(again, said("approve", "bob"), "1", 2))
-    assert "asked again since" in str(after_word(again, said("reject", "bob"), "1", 2))
-    assert "needs another person" in str(after_word(again, said("approve", "ada", START + 20), "1", 2))
-    last = after_word(again, said("approve", "bob", START + 20), "1", 2)
+    assert "asked again since" in str(after_approval(again, said("approve", "bob"), "1", 2))
+    assert "asked again since" in str(after_approval(again, said("reject", "bob"), "1", 2))
+    assert "needs another person" in str(after_approval(again, said("approve", "ada", START + 20), "1", 2))
+    last = after_approval(again, said("approve", "bob", START + 20), "1", 2)
     assert isinstance(last, RetrainState)
     assert last.stage is RequestStage.PLANNED
 
@@ -252,11 +252,11 @@ def test_high_risk_needs_two_different_people_and_whoever_asks_is_one_of_them():
 def test_nobody_without_a_name_asks_again_where_two_people_must_say_so():
     failed = state(RequestStage.FAILED, RequestReason.BAD_DATA)
     for nobody in ("unknown", " ", "Unknown ", "\u200b", "un\u00adknown"):
-        assert "say who you are" in str(after_word(failed, said("retry", nobody, START + 10), "1", 2))
-    assert isinstance(after_word(failed, said("retry", "unknown", START + 10), "1", 1), RetrainState)
+        assert "say who you are" in str(after_approval(failed, said("retry", nobody, START + 10), "1", 2))
+    assert isinstance(after_approval(failed, said("retry", "unknown", START + 10), "1", 1), RetrainState)
     # An older build took it: what it left counts nobody.
     old = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, approvers=("unknown",))
-    once = after_word(old, said("approve", "ada"), "1", 2)
+    once = after_approval(old, said("approve", "ada"), "1", 2)
     assert isinstance(once, RetrainState)
     assert (once.approved, once.approvers) == (False, ("ada",))
 
@@ -290,10 +290,10 @@ def test_one_person_under_two_spellings_is_one(
 ):
     begun = {"approve": RequestStage.WAITING, "retry": RequestStage.FAILED}[decision]
     pending = state(begun, RequestReason.APPROVAL_PENDING)
-    once = after_word(pending, said(decision, first[0], START + 10, first[1]), "1", 2)
+    once = after_approval(pending, said(decision, first[0], START + 10, first[1]), "1", 2)
     assert isinstance(once, RetrainState)
     once = RetrainState.decode(once.encode())
-    found = after_word(once, said("approve", second[0], START + 20, second[1]), "1", 2)
+    found = after_approval(once, said("approve", second[0], START + 20, second[1]), "1", 2)
     assert ("needs another person" in str(found)) == same
     if not same:
         assert isinstance(found, RetrainState)
@@ -302,32 +302,32 @@ def test_one_person_under_two_spellings_is_one(
 
 def test_a_name_in_two_alphabets_that_read_alike_counts_only_behind_a_login():
     pending = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
-    once = after_word(pending, said("approve", "anna", START + 10), "1", 2)
+    once = after_approval(pending, said("approve", "anna", START + 10), "1", 2)
     assert isinstance(once, RetrainState)
     for name in ("\u0430nna", "ann\u0430", "\u0391nna", "Ann \u041e'Neil"):
-        refused = str(after_word(once, said("approve", name, START + 20), "1", 2))
+        refused = str(after_approval(once, said("approve", name, START + 20), "1", 2))
         assert "Latin letters, which read alike; write it in one alphabet" in refused
         assert refused.isascii(), "the letter that is another one is told apart"
     failed = state(RequestStage.FAILED, RequestReason.BAD_DATA)
-    assert "one alphabet" in str(after_word(failed, said("retry", "\u0430nna", START + 10), "1", 2))
+    assert "one alphabet" in str(after_approval(failed, said("retry", "\u0430nna", START + 10), "1", 2))
     # One alphabet, or two of which nothing reads alike, is a name; whom the broker checked is somebody.
     for name, login in (
         ("\u0418\u0432\u0430\u043d", ""),
         ("\u7530\u4e2d Taro", ""),
         ("\u0430nna (Kafka user bob)", "bob"),
     ):
-        approved = after_word(once, said("approve", name, START + 20, login), "1", 2)
+        approved = after_approval(once, said("approve", name, START + 20, login), "1", 2)
         assert isinstance(approved, RetrainState)
         assert approved.approved
     # One person is enough: nobody is to be told apart.
-    assert isinstance(after_word(pending, said("approve", "\u0430nna"), "1", 1), RetrainState)
+    assert isinstance(after_approval(pending, said("approve", "\u0430nna"), "1", 1), RetrainState)
 
 
 def test_when_the_risk_is_lowered_whoever_said_yes_may_say_it_again_alone():
     waiting = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
-    once = after_word(waiting, said("approve", "ada"), "1", 2)
+    once = after_approval(waiting, said("approve", "ada"), "1", 2)
     assert isinstance(once, RetrainState)
-    alone = after_word(once, said("approve", "ada", START + 10), "1", 1)
+    alone = after_approval(once, said("approve", "ada", START + 10), "1", 1)
     assert isinstance(alone, RetrainState)
     assert (alone.approved, alone.approvers) == (True, ("ada",))
 
@@ -343,6 +343,6 @@ def test_what_nobody_approves_in_time_lapses_and_the_champion_stays():
     assert (lapsed.stage, lapsed.reason) == (RequestStage.REJECTED, RequestReason.APPROVAL_LAPSED)
     assert lapsed.detail == "nobody approved within 1s (approval_expires); the champion stays"
     assert not after_pending(lapsed, 1_000, 9_999)
-    assert "nothing to approve" in str(after_word(lapsed, said("approve", "ada"), "1"))
+    assert "nothing to approve" in str(after_approval(lapsed, said("approve", "ada"), "1"))
     # A request that waits for labels waits for nobody.
     assert after_pending(state(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS), 1_000, 50) is None
