@@ -19,6 +19,7 @@ def _one_line(value: object) -> object:
     return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
+# Kafka takes topic names of 249 characters: 200 leave 49 for what we put behind a prefix, at most half of it today.
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=f"^{_NAME.pattern}$")]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -111,10 +112,14 @@ class SecuritySettings(_Block):
 class DeadLetterSettings(_Block):
     """When rejected records stop being noise: past either limit the topic is stopped, uncommitted."""
 
+    # Chosen: where most records are rejected the producer is broken, not a record. At a quarter one broken producer of
+    # three would stop the other two; at 1 only `run` would ever stop a topic.
     share: Share = 0.5
     """Largest share of rejected records in a block of ``minimum`` records of one partition."""
+    # Chosen: the share is then known to within 3 points (2 standard errors); of a hundred records it would be 10.
     minimum: Annotated[int, Field(ge=1)] = 1_000
     """Records of such a block; the share counts of all of it, so fewer rejected ones say nothing yet."""
+    # Chosen equal to `minimum`: a topic that is broken from now on stops after as many as one that always was.
     run: Annotated[int, Field(ge=1)] = 1_000
     """Rejected records in a row on one partition at which its topic stops."""
     connect_headers: bool = False
@@ -165,6 +170,8 @@ class KafkaSettings(_Block):
     # Records of one turn: below a tenth of a second of work at 3.6 us an event (docs/performance.md), so that a stop
     # or a lost partition is noticed at once.
     max_poll_records: Annotated[int, Field(ge=1)] = 20_000
+    # 64 times the broker's own default of 1 MiB: state of thousands of segments is one record. The floors here are a
+    # header (1 KiB) and one batch of a producer (64 KiB): below them nothing is read or written at all.
     max_message_bytes: Annotated[int, Field(ge=1_024)] = 64 * MIB
     """The largest request a producer sends and the largest record a reader accepts."""
     partition_fetch_bytes: Annotated[int, Field(ge=64 * 1024)] = 4 * MIB

@@ -127,6 +127,8 @@ class SnapshotFile:
         # One chunk a column: where a page ends depends on where a chunk does.
         table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
         if self._writer is None:
+            # zstd's own default level, written out: another default of a later library would give other bytes, and so
+            # another digest for the same rows.
             self._writer = pq.ParquetWriter(
                 self.path, table.schema, compression="zstd", compression_level=3, write_statistics=False
             )
@@ -330,6 +332,7 @@ class SnapshotStore:
         return found
 
     def _some(self) -> str:
+        # Five digests fit a line of a terminal that shows the error; the directory has the rest.
         newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
         return ", ".join(path.stem for path in newest[:5]) or "none is stored"
 
@@ -369,6 +372,7 @@ def _publish(part: Path, path: Path) -> None:
         # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file, and
         # `find` would call it damaged.
         os.fsync(file.fileno())
+    # The temporary file is 0600. Rows of customers: the group may read them (trainer, auditor), nobody else.
     part.chmod(0o640)
     part.replace(path)
 

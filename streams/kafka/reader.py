@@ -69,6 +69,7 @@ class KafkaReader:
         consumer = self._consumer("read")
         self._assign(consumer, {p: position[p] for p in ends})
         progress = time.monotonic()
+        # The broker aborts a transaction within its timeout, looking for such ones every 10 s: twice it is both.
         patience = 2 * self._settings.transaction_timeout / 1_000
         while ends:
             batches = self._poll(consumer, position, tuple(ends), _POLL_MS)

@@ -33,6 +33,7 @@ def writing_options(settings: KafkaSettings) -> dict[str, Any]:
         "retry_backoff_ms": 20,
         "max_request_size": settings.max_message_bytes,
         "max_block_ms": settings.transaction_timeout,
+        # The library refuses one that is not above request_timeout and linger together; a second is well above.
         "delivery_timeout_ms": max(settings.transaction_timeout, settings.request_timeout + 1_000),
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
@@ -202,12 +203,14 @@ def _flush(producer: KafkaProducer, seconds: float) -> None:
             # The library calls a flush failed when it split one of the batches, whose parts are on their way.
             if time.monotonic() > deadline:
                 raise errors.KafkaTimeoutError(f"no answer within {seconds:g} s") from None
+            # Chosen: as long as one request to a near broker; without it this loop would take a core until they arrive.
             time.sleep(0.005)
 
 
 def _close(client: KafkaProducer) -> None:
     # The client's close first waits for what is buffered, which a dead broker never takes.
     try:
+        # Chosen: the time of an answer in flight. Nothing is lost past it: the broker aborts what is open.
         client.close(timeout=1)
     except errors.KafkaTimeoutError:
         client._sender.force_close()  # noqa: SLF001 - the public close gives up before it comes to this

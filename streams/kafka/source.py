@@ -91,6 +91,7 @@ class KafkaSource:
                 group_instance_id=settings.member(self._role),
                 partition_assignment_strategy=[RangePartitionAssignor],
                 session_timeout_ms=settings.session_timeout,
+                # Kafka asks for a third at most; of ten beats nine may be lost. Below 100 ms they are load only.
                 heartbeat_interval_ms=max(settings.session_timeout // 10, 100),
                 max_poll_interval_ms=settings.max_poll_interval,
                 **reading_options(settings),

@@ -142,7 +142,8 @@ def ensure_internal(settings: KafkaSettings, topics: Topics) -> list[str]:
 def input_topic(name: str, *, partitions: int = 3, retention_ms: int = -1) -> Topic:
     """Return an input topic as the demo and ``check --create`` make it.
 
-    The broker stamps its records: a clock that a producer has wrong would call events of the future good.
+    The broker stamps its records: a clock that a producer has wrong would call events of the future good. Chosen: three
+    partitions, a replica each of a small cluster of three brokers; more can be added, fewer cannot be made of them.
     """
     return Topic(name, partitions, "delete", retention_ms, "event_id", "events", broker_time=True)
 
@@ -164,6 +165,7 @@ def dead_letter_for(source: str, source_max_bytes: int = _DEFAULT_MAX_BYTES) -> 
         DEAD_LETTER_RETENTION_MS,
         "the record's own",
         "rejected records, byte-identical",
+        # The default of kafka.max_message_bytes: a larger record our producers would not send.
         min(source_max_bytes + DEAD_LETTER_SLACK, 64 * MIB),
     )
 
