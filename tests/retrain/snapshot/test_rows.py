@@ -266,8 +266,8 @@ def test_rows_without_a_label_do_not_use_up_what_a_training_reads(tmp_path: Path
 def test_values_of_a_sensitive_feature_name_no_segment(name: str):
     faith: list[object] = [*["a"] * 20, *["b"] * 40]
     region: list[object] = [*["n", "s"] * 30]
-    frame = snapshot_frame(0, 60, region=region, **{name: faith})
-    frame = frame.with_columns(pl.Series("@label", ["true", "false"] * 30))
+    frame = snapshot_frame(0, 60, region=region)
+    frame = frame.with_columns(pl.Series("@label", ["true", "false"] * 30), pl.Series(name, faith))
     table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(None, (), (name,)))
     assert set(table.groups[name]) == {"group 1", "group 2"}
     assert table.groups[name].to_list().count("group 1") == 40
