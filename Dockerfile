@@ -47,9 +47,13 @@ COPY --from=wheel /dist /dist
 RUN uv pip install --no-deps /dist/*.whl
 
 FROM python:${PYTHON}-slim AS run
+# The commit; the version is written by `make release`.
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="stationkeeper" \
       org.opencontainers.image.description="A streaming drift monitor that closes the MLOps loop" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}"
 # Root file system may be read-only: what a process writes goes to /tmp or to the one state directory.
 ENV PATH=/opt/stationkeeper/bin:$PATH HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

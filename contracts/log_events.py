@@ -39,7 +39,7 @@ class LogEvent(StrEnum):
     RETRAIN_SUPPRESSED = "retrain_suppressed"
     RETRAIN_STAGE = "retrain_stage"
     REGISTRY_UNREACHABLE = "registry_unreachable"
-    DISK_FULL = "disk_full"
+    DISK_UNWRITABLE = "disk_unwritable"
     SNAPSHOT_NOT_TRACKED = "snapshot_not_tracked"
     GATE = "gate"
     CANDIDATE = "candidate"
@@ -104,7 +104,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.RETRAIN_SUPPRESSED: "A retrain request was due and withheld, with the reason.",
     LogEvent.RETRAIN_STAGE: "A request went on to its next stage.",
     LogEvent.REGISTRY_UNREACHABLE: "The model registry does not answer; the role waits and tries again.",
-    LogEvent.DISK_FULL: "A retraining finds no room on the disk; it waits and tries again.",
+    LogEvent.DISK_UNWRITABLE: "A directory is full, read-only or another's; what needs it waits and tries again.",
     LogEvent.SNAPSHOT_NOT_TRACKED: "A snapshot could not be exported to DVC; the next one tries again.",
     LogEvent.GATE: "The gate compared a candidate with the champion.",
     LogEvent.CANDIDATE: "A candidate was registered and written.",

@@ -31,7 +31,7 @@ from stationkeeper.registry.artifact import (
     read_card,
 )
 from stationkeeper.registry.run_log import MAX_TAG, MODEL_PATH, SNAPSHOT, log_run
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
 
 TAG = "stationkeeper."
 """Our tags on runs and versions start with it, beside those that people set."""
@@ -136,6 +136,8 @@ class MlflowConnection:
             where = self._settings.tracking_uri
             raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
         except OSError as error:
+            if unwritable(error):
+                raise DiskUnwritable(masked(f"could not {doing}: {error}")) from None
             raise Retryable(masked(f"could not {doing} at {self._settings.tracking_uri}: {error}")) from None
 
     def client(self, doing: str) -> Any:

@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 _OF_PROJECT = re.compile(r'(?m)^version = "([\d.]+)"$')
 # What a user copies or installs by: of what is left out, the images or the chart would be of the version before.
-_PLACES = ("pyproject.toml", "ops/helm/stationkeeper/Chart.yaml", "docker-compose.yml", "docs/kubernetes.md")
+_PLACES = (
+    "pyproject.toml",
+    "ops/helm/stationkeeper/Chart.yaml",
+    "docker-compose.yml",
+    "Dockerfile",
+    "docs/kubernetes.md",
+)
 _UNRELEASED = re.compile(r"(?ms)^## Unreleased\n(.*?)(?=^## |\Z)")
 
 
@@ -56,7 +62,9 @@ def prepare(root: Path, version: str, day: str) -> str:
     changelog, notes = noted((root / "CHANGELOG.md").read_text(encoding="utf-8"), version, day)
     written = {root / "CHANGELOG.md": changelog}
     rendered = (root / "tests/cluster/charts").glob("*.yaml")
-    named = rf'((?:ersion:? |ersion = |chart: stationkeeper-|stationkeeper(?:-monitor)?:)"?){re.escape(last)}(?=["\s])'
+    named = (
+        rf'((?:ersion:? |ersion ?= ?|chart: stationkeeper-|stationkeeper(?:-monitor)?:)"?){re.escape(last)}(?=["\s])'
+    )
     for path in (*(root / place for place in _PLACES), *rendered):
         text, count = re.subn(named, rf"\g<1>{version}", path.read_text(encoding="utf-8"))
         if not count:

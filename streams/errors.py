@@ -1,5 +1,8 @@
 """The two branches of failure: what may be tried again and what must stop the process uncommitted."""
 
+import errno
+import re
+
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
 
@@ -13,6 +16,26 @@ class StreamError(Exception):
 
 class Retryable(StreamError):
     """The world may be better in a moment: abort, keep the offsets, try again."""
+
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+# Python's own words, and those of Rust's libraries, which raise errors of their own kinds.
+_NUMBER = re.compile(r"(?:[Ee]rrno|os error) (\d+)")
+
+
+class DiskUnwritable(Retryable):
+    """A directory takes no files: what needs it waits, and goes on by itself when there is room."""
+
+
+def unwritable(error: BaseException | str) -> bool:
+    """Return whether an error, or what a process said of one, is of a disk that is full, broken or only readable.
+
+    Of an ``OSError`` also whether the directory is another's: no data and no model make that better or worse.
+    """
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
+        return True
+    return any(int(number) in _UNWRITABLE for number in _NUMBER.findall(str(error)))
 
 
 class TopicMissing(Retryable):

@@ -16,7 +16,7 @@ from stationkeeper.streams.inputs import Inputs, LogEnds
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses, Positions
 from stationkeeper.streams.own_topics import OwnTopics
-from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
+from stationkeeper.streams.ports import Batch, Hindered, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
 
@@ -187,7 +187,7 @@ class LoopView:
         self.vitals = Vitals(stage.name)
         self._now_ms = now_ms
         # Past it the group takes the member for dead, and so does whoever asks for liveness.
-        self._longest_turn_ms = longest_turn_ms
+        self._longest_turn_s = longest_turn_ms / 1_000
 
     def _publish(self) -> None:
         """Hand over the stage's numbers, from the loop's own thread after a commit."""
@@ -200,7 +200,7 @@ class LoopView:
 
     def live(self) -> bool:
         """Return whether the loop has turned lately; says nothing about Kafka."""
-        return self.vitals.live(self._now_ms(), self._longest_turn_ms)
+        return self.vitals.live(time.monotonic(), self._longest_turn_s)
 
     def ready(self) -> bool:
         """Return whether the stage is assigned, restored and its broker answers."""
@@ -306,7 +306,7 @@ class Loop(LoopView):
 
     def turn(self) -> None:
         """Take one step: tables, records, and a transaction when the flush interval has passed."""
-        self.vitals.beat(self._now_ms())
+        self.vitals.beat(self._now_ms(), time.monotonic())
         if not self._connected:
             self._connect()
         self._tables.follow()
@@ -394,7 +394,10 @@ class Loop(LoopView):
             self.vitals.flushed(time.monotonic() - began)
             self._losses.settled()
             self.stage.committed()
-        if not self._stopping and self.vitals.ready_now():
+        hindered = self.stage.hindered() if isinstance(self.stage, Hindered) else None
+        if hindered is not None:
+            self.vitals.waiting(hindered)
+        elif not self._stopping and self.vitals.ready_now():
             log.info(LogEvent.READY, role=self.stage.name)
         self._publish()
 

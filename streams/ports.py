@@ -142,6 +142,14 @@ class CountsLosses(Protocol):
 
 
 @runtime_checkable
+class Hindered(Protocol):
+    """A stage whose work may stand still although it reads and commits, and which says why: it is not ready then."""
+
+    def hindered(self) -> str | None:
+        """Return what is missing, None where nothing is; called after each flush."""
+
+
+@runtime_checkable
 class StopsInputs(Protocol):
     """A stage that can do without one of its inputs, and says which it must not be given now."""
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from stationkeeper.contracts.metrics import Sample
@@ -17,6 +18,7 @@ class Vitals:
     def __init__(self, role: str) -> None:
         self._role = role
         self._beat_ms = 0
+        self._turned_s = -inf
         self._ready = False
         self._reason = "starting"
         self._fatal: str | None = None
@@ -29,9 +31,9 @@ class Vitals:
         self._samples: tuple[Sample, ...] = ()
         self._status: Mapping[str, Any] = {}
 
-    def beat(self, now_ms: int) -> None:
-        """Note that the loop turned."""
-        self._beat_ms = now_ms
+    def beat(self, now_ms: int, steady_s: float) -> None:
+        """Note that the loop turned: the wall clock is shown, and by the other, which nobody sets, it is alive."""
+        self._beat_ms, self._turned_s = now_ms, steady_s
 
     def aborted(self, reason: str) -> None:
         """Note a transaction given up or a broker away."""
@@ -101,9 +103,9 @@ class Vitals:
             buckets.append((bound, total))
         return tuple(buckets)
 
-    def live(self, now_ms: int, limit_ms: int) -> bool:
-        """Return whether the loop turned within ``limit_ms``."""
-        return self._fatal is None and now_ms - self._beat_ms <= limit_ms
+    def live(self, steady_s: float, limit_s: float) -> bool:
+        """Return whether the loop turned within ``limit_s``."""
+        return self._fatal is None and steady_s - self._turned_s <= limit_s
 
     def ready(self) -> bool:
         """Return whether the last thing that happened was a flush that went through."""

@@ -209,23 +209,26 @@ def measured() -> Costs:
     )
 
 
+def compared(features: int) -> dict[str, tuple[float, float]]:
+    """Return forecast and measurement of two models at 10 000 events a second, by what was measured."""
+    found = {**point("tallied", features, 2, 5_000), **point("judged", features)}
+    said: Capacity = plan(Load(events=10_000, models=2, features=features, one_topic=True), kept_costs())
+    return {
+        "tally, cores": (said.tally_cores, ((found["event_us"] + READ_US) / 100 + 2 * found["flush_ms"] / 1e3)),
+        "judge, cores": (said.judge_cores, 2 * (found["pane_ms"] / 60_000 + found["absorb_ms"] / 1e3)),
+        "input, MB/s": (said.input_mb_s, found["event_bytes"] / 100),
+        "panes, MB a day": (said.topic("panes").mb_a_day, 2 * found["panes_bytes"] * 86_400 / 1e6),
+        "history, MB a day": (said.topic("history").mb_a_day, 2 * found["history_bytes"] * 1_440 / 1e6),
+        "judge state, MB": (said.topic("judge-state").mb, 2 * found["state_bytes"] / 1e6),
+        "judge memory, MB": (said.judge_mb, 2 * found["judge_kb"] / 1_000),
+    }
+
+
 def checked() -> int:
     """Print forecast and measurement side by side; returns 1 where one is too far off."""
-    costs, worst = kept_costs(), 0.0
+    worst = 0.0
     for features in (100, 300):
-        found = {**point("tallied", features, 2, 5_000), **point("judged", features)}
-        asked = Load(events=10_000, models=2, features=features, one_topic=True)
-        said: Capacity = plan(asked, costs)
-        pairs = {
-            "tally, cores": (said.tally_cores, ((found["event_us"] + READ_US) / 100 + 2 * found["flush_ms"] / 1e3)),
-            "judge, cores": (said.judge_cores, 2 * (found["pane_ms"] / 60_000 + found["absorb_ms"] / 1e3)),
-            "input, MB/s": (said.input_mb_s, found["event_bytes"] / 100),
-            "panes, MB a day": (said.topic("panes").mb_a_day, 2 * found["panes_bytes"] * 86_400 / 1e6),
-            "history, MB a day": (said.topic("history").mb_a_day, 2 * found["history_bytes"] * 1_440 / 1e6),
-            "judge state, MB": (said.topic("judge-state").mb, 2 * found["state_bytes"] / 1e6),
-            "judge memory, MB": (said.judge_mb, 2 * found["judge_kb"] / 1_000),
-        }
-        for name, (forecast, real) in pairs.items():
+        for name, (forecast, real) in compared(features).items():
             off = forecast / real - 1
             worst = max(worst, abs(off))
             print(f"{features} features, {name:18} forecast {forecast:10.3f}  measured {real:10.3f}  {off:+.0%}")

@@ -132,8 +132,9 @@ class Rollouts:
         until = to_ms(rollout.lease_until) if rollout.lease_until else None
         # With two thirds left a missed flush or a restart of a few seconds does not let the lease lapse, which would
         # send the canary's entities back to the champion and forth again. A record that goes out anyway renews it for
-        # nothing.
-        if until is not None and now_ms < until - 2 * settings.lease // 3 and model not in self.dirty:
+        # nothing. One that is longer than any is from before the clock was set back: it would outlive us by that.
+        left = 0 if until is None else until - now_ms
+        if 2 * settings.lease // 3 < left <= settings.lease and model not in self.dirty:
             return
         # Routers have taken the canary away by themselves: its weight may not count as in force until rows show it
         # again.

@@ -13,7 +13,7 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.deploy.core.split import as_served
 from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import Retryable, unwritable
 
 _log = structlog.get_logger()
 # Loaded versions kept by recency: the one before for a rollback among them. Champion and canary are never dropped, so
@@ -185,7 +185,8 @@ class TrafficTable:
             loaded = ServedModel.load(self._registry.fetch(model, version), model, version)
         except Retryable as error:
             errors[version] = str(error)
-            _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=model, version=version, error=str(error))
+            event = LogEvent.DISK_UNWRITABLE if unwritable(error) else LogEvent.REGISTRY_UNREACHABLE
+            _log.warning(event, model=model, version=version, error=str(error))
             return None
         except ArtifactError as error:
             # Unfit is what no retry mends; the controller reads it and rolls the canary back at once instead of at the

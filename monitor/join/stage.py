@@ -58,7 +58,8 @@ class JoinProgress:
 
     def told(self, partitions: Mapping[int, JoinPartition], now_ms: int) -> bytes | None:
         """Return the record for every panes partition; None without news or where the last is younger than it may."""
-        if self._at is not None and now_ms - self._at < PROGRESS_MS:
+        # A clock that was set back must not silence it until it is later again.
+        if self._at is not None and 0 <= now_ms - self._at < PROGRESS_MS:
             return None
         self._at = now_ms
         records: list[Record] = [

@@ -80,7 +80,7 @@ class PartitionCounts(Mapping[str, int]):
         """Ask if the last time is a minute ago; the first call only begins to count, for an assignment has asked."""
         if self._asked_at is None:
             self._asked_at = now_ms
-        elif now_ms - self._asked_at >= _COUNT_EVERY_MS:
+        elif not 0 <= now_ms - self._asked_at < _COUNT_EVERY_MS:  # set back, a clock says nothing of how long ago
             self.refresh()
             self._asked_at = now_ms
 

@@ -39,13 +39,20 @@ class PartitionClock:
         return times < floor, highest
 
 
+_STEP_MS = 2 * _ANSWERING_MS
+"""What time between two looks counts for at most: a clock that was set forward, or a process that stood still, has not
+seen an end for as long. Half would never see the silence of a broker; double makes idle of an end seen twenty seconds
+too short."""
+
+
 @dataclass(slots=True)
 class LogEnd:
     """Whether a partition is read to its end, by the wall clock: what makes it idle, so that it holds nobody back."""
 
     _reached: bool = False
-    _since: int | None = None
-    _seen: int | None = None
+    _looked: int | None = None
+    _lain: int | None = None
+    _silent: int | None = None
 
     def reached(self) -> None:
         """See that the broker answers and has nothing more."""
@@ -53,7 +60,7 @@ class LogEnd:
 
     def left(self) -> None:
         """See records behind what was the end."""
-        self._reached, self._seen = False, None
+        self._reached, self._silent = False, None
 
     def counted(self) -> None:
         """See events that were counted: the time at the end begins anew.
@@ -61,16 +68,21 @@ class LogEnd:
         Only these move the clock: a partition of nothing but rejected, late or repeated records holds the watermark
         back for nothing, and is idle again as soon as its end is seen.
         """
-        self._since = None
+        self._lain = None
 
     def at(self, now_ms: int) -> None:
-        """Date what was seen since the last call."""
+        """Let time pass since the last call, and date what was seen since then."""
+        passed = 0 if self._looked is None else min(max(now_ms - self._looked, 0), _STEP_MS)
+        self._looked = now_ms
+        if self._lain is not None:
+            self._lain += passed
+        if self._silent is not None:
+            self._silent += passed
         if self._reached:
-            self._since = now_ms if self._since is None else min(self._since, now_ms)
-            self._seen, self._reached = now_ms, False
+            self._lain, self._silent, self._reached = self._lain or 0, 0, False
 
-    def idle(self, now_ms: int, after_ms: int) -> bool:
+    def idle(self, after_ms: int) -> bool:
         """Return whether the partition lay at its end for ``after_ms``, and the broker answered lately."""
-        if self._since is None or self._seen is None or now_ms - self._seen > _ANSWERING_MS:
+        if self._lain is None or self._silent is None or self._silent > _ANSWERING_MS:
             return False
-        return now_ms - self._since >= after_ms
+        return self._lain >= after_ms

@@ -36,9 +36,7 @@ class PanesProgress:
         records: list[Record] = [
             one
             for state in states
-            for one in state.progress(
-                self._forms[state.partition.topic].kinds, idle=state.end.idle(now_ms, self._idle_after)
-            )
+            for one in state.progress(self._forms[state.partition.topic].kinds, idle=state.end.idle(self._idle_after))
         ]
         return encode(records) if records else None
 
@@ -73,7 +71,7 @@ class JoinMarks:
             one
             for state in sorted(partitions, key=lambda state: state.partition)
             for kind, after in self._kinds.get(state.partition.topic, ())
-            for one in state.progress((kind,), idle=state.end.idle(now_ms, after))
+            for one in state.progress((kind,), idle=state.end.idle(after))
         ]
         if not marks or marks == self._last:
             return None

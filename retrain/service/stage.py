@@ -1,6 +1,5 @@
 """The retrain stage: from a retrain request to a gated, registered candidate, resumable wherever it is killed."""
 
-import errno
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,13 +22,9 @@ from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
 from stationkeeper.retrain.service.worker import Done, RequestRunner
 from stationkeeper.streams.dead_letters.letters import dead_letter
-from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
-
-# A disk or a quota without room: somebody makes some, or what grew is removed, and the same step succeeds.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # What is wrong with a request, from pydantic's name of its first error; any other is a wrong type.
 _CODES = {
@@ -280,6 +275,10 @@ class Retrain:
     def _move(self, state: RetrainState, out: list[Outgoing]) -> None:
         out.append(self._requests.move(state))
 
+    def hindered(self) -> str | None:
+        """Return which request waits for the disk, and why."""
+        return self._runner.hindered(self._requests.unmoved())
+
     def _finish(self, done: Done, out: list[Outgoing]) -> None:
         state = self._requests.at_rest(done.request)
         # A person ended the request while its step ran: the result is for a state that is gone.
@@ -329,11 +328,7 @@ class Retrain:
         self._move(progress.after_registration(state, found), out)
 
     def _stumble(self, state: RetrainState, error: BaseException, out: list[Outgoing]) -> None:
-        self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
-        full = isinstance(error, OSError) and error.errno in _FULL
-        if full or isinstance(error, Retryable):
-            event = LogEvent.DISK_FULL if full else LogEvent.REGISTRY_UNREACHABLE
-            _log.warning(event.value, request=state.id, stage=state.stage.value, why=str(error))
+        if self._runner.waits(state, error):
             self._requests.note(state.model_copy(update={"detail": str(error)}))
             return
         # The role runs on another machine or its disk was emptied; training is seeded and gives the same again.

@@ -11,8 +11,9 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Steps
-from stationkeeper.retrain.training.process import TrainingProcess
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.retrain.training.job import TrainingError
+from stationkeeper.retrain.training.process import TrainingProcess, disk_trouble
+from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
 
 _log = structlog.get_logger()
 
@@ -55,6 +56,7 @@ class RequestRunner:
     _not_before: dict[str, float] = field(default_factory=dict)
     _started: float = 0.0
     _to_clean: list[RetrainState] = field(default_factory=list)
+    _without_disk: dict[str, str] = field(default_factory=dict)
 
     def start(self, states: Iterable[RetrainState]) -> None:
         """Start what can be started of these committed states, then the cleaning of ended requests."""
@@ -78,9 +80,37 @@ class RequestRunner:
             error = future.exception()
             found.append(Done(request, stage, None if error else future.result(), error))
         if self._training is not None and (finished := self._training[1].poll()) is not None:
-            found.append(Done(self._training[0], RequestStage.TRAINING, finished))
+            request, training = self._training
             self._training = None
+            error = None
+            # Whatever the trainer made of it: on a disk that takes no files no training gives a model.
+            if isinstance(finished, TrainingError) and (why := disk_trouble(training.directory, finished.detail)):
+                error = DiskUnwritable(why)
+            found.append(Done(request, RequestStage.TRAINING, finished, error))
+        for done in found:
+            self._without_disk.pop(done.request, None)
         return found
+
+    def waits(self, state: RetrainState, error: BaseException) -> bool:
+        """Pause a request whose step failed, and return whether time may mend it: registry away, or disk unwritable.
+
+        A full disk is no fault of the rows: failed, the request would have to be asked for anew by a person.
+        """
+        self.pause(state.id, self.steps.models[state.model].settings.training.retry_after / 1_000)
+        full = unwritable(error)
+        if full:
+            # The batch that did not fit has been read past, and the rows that did take room.
+            self.steps.forget(state.id)
+            self._without_disk[state.id] = f"request {state.id} waits for the disk: {error}"
+        elif not isinstance(error, Retryable):
+            return False
+        event = LogEvent.DISK_UNWRITABLE if full else LogEvent.REGISTRY_UNREACHABLE
+        _log.warning(event.value, request=state.id, stage=state.stage.value, why=str(error))
+        return True
+
+    def hindered(self, states: Iterable[RetrainState]) -> str | None:
+        """Return why the first of these requests that waits for the disk does, None where none does."""
+        return next((self._without_disk[state.id] for state in states if state.id in self._without_disk), None)
 
     def pause(self, request: str, seconds: float) -> None:
         """Start no step of the request for so long."""
@@ -103,7 +133,7 @@ class RequestRunner:
             self._step[2].cancel()
         self._training = self._step = None
         self.steps.forget()
-        self._not_before, self._to_clean = {}, []
+        self._not_before, self._to_clean, self._without_disk = {}, [], {}
 
     def close(self) -> None:
         """Let go of thread and subprocess, after the step that is under way."""

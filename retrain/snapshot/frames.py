@@ -84,7 +84,8 @@ class EventFrames:
         if self._disk is None:
             if self.near is not None:
                 self.near.mkdir(parents=True, exist_ok=True)
-            self._disk = tempfile.TemporaryDirectory(prefix="rows-", dir=self.near)
+            # A disk that has become read-only keeps them: whoever begins with this directory again removes them.
+            self._disk = tempfile.TemporaryDirectory(prefix="rows-", dir=self.near, ignore_cleanup_errors=True)
         return Path(self._disk.name)
 
     def _in_buckets(self, kind: str) -> dict[int, pl.DataFrame]:

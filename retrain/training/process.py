@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from stationkeeper.retrain.training.job import (
     TrainingResult,
 )
 from stationkeeper.retrain.training.process_tree import MARKER, ControlGroup, ProcessTree
+from stationkeeper.streams.errors import unwritable
 
 LOG_TAIL = 2_000
 """Characters of a failed training's log in its error, chosen: a traceback fits, and the message stays a message."""
@@ -42,6 +44,10 @@ at ten times as long a training could take ten more seconds' worth past its limi
 
 POLL_S: Final = 0.05
 """Pause between two looks of ``train_to_the_end``, chosen: a training takes seconds, nobody notices a twentieth."""
+
+_PROBE_BYTES: Final = 64 * 1024
+"""What a disk must take to count as writable, chosen: a job, a log and a result fit. Less may find the last free block
+of a disk that is full; far more would itself fill a small one."""
 
 SCRATCH_DIRECTORY: Final = "scratch"
 """Where the training's temporary files go (``TMPDIR``): they count as its disk and go with its directory."""
@@ -173,6 +179,18 @@ class NoModel(ValueError):
     """A training that gave no model; the message quotes what it said."""
 
 
+def disk_trouble(directory: Path, said: str) -> str | None:
+    """Return why a training's directory takes no files: what it said of itself, or what a file written now says."""
+    if unwritable(said):
+        return said
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return f"[Errno {error.errno}] {error.strerror}: {directory}"
+    return None
+
+
 def train_to_the_end(job: TrainingJob, directory: Path, timeout_ms: int) -> TrainingResult:
     """Train and wait for it: for a person's command, which has nothing else to do. Raises ``NoModel``."""
     process = TrainingProcess.start(job, directory, timeout_ms / 1_000)
@@ -247,7 +265,8 @@ def log_tail(directory: Path) -> str:
 def cut_log(directory: Path) -> None:
     """Keep the end of a log that has grown past ``LOG_BYTES`` in a file beside it, and begin it anew."""
     log = _log(directory)
-    with contextlib.suppress(FileNotFoundError):
+    # One that cannot be cut goes on growing, up to training.disk_bytes; raised here it would end the role.
+    with contextlib.suppress(OSError):
         if log.stat().st_size > LOG_BYTES:
             _cut(directory).write_bytes(_end(log, LOG_KEPT))
             os.truncate(log, 0)

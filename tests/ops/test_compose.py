@@ -93,6 +93,15 @@ def test_every_role_runs_the_image_of_this_version(compose):
         service = compose["services"][name]
         assert service["build"]["target"] == target
         assert service["image"] == f"stationkeeper{'-monitor' if name == 'monitor' else ''}:{version}"
+        assert service["build"]["args"]["REVISION"] == "${REVISION:-unknown}"
+
+
+def test_an_image_says_its_version_and_commit(dockerfile):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="(.*?)"', dockerfile))
+    assert (labels["version"], labels["revision"]) == (version, "${REVISION}")
+    # An argument is empty in a stage that does not name it.
+    assert "\nARG REVISION=unknown\n" in dockerfile.partition("AS run\n")[2].partition("LABEL")[0].join("\n\n")
 
 
 def test_the_configuration_names_the_services(compose, configuration):

@@ -23,7 +23,8 @@ from stationkeeper.registry import (
 )
 from stationkeeper.registry import mlflow as registering
 from stationkeeper.registry.run_log import write_flavor
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
+from tests.small_disk import small_disk
 
 
 @pytest.mark.parametrize("call", ["champion('m')", "ping()", "tags('m', '1')", "snapshots()"])
@@ -158,6 +159,24 @@ def test_a_version_is_fetched_once_and_serves_without_the_registry(registry: Reg
     assert read_card(registry.fetch("fraud", made.version)).model == "fraud"
     with pytest.raises(ValueError, match="without a cache"):
         Registry(registry.settings).fetch("fraud", made.version)
+
+
+def test_a_cache_whose_disk_is_full_or_read_only_is_waited_for(registry: Registry, artifact: Path, tmp_path: Path):
+    made = register(registry, artifact, "req-d")
+    with small_disk(tmp_path / "disk", 1) as disk:
+        cached = Registry(registry.settings, disk.path / "cache")
+        disk.read_only(on=True)
+        with pytest.raises(DiskUnwritable, match=r"could not fetch version .*Read-only file system"):
+            cached.fetch("fraud", made.version)
+        disk.read_only(on=False)
+        disk.fill()
+        # What is only copied tells by MLflow's own error.
+        with pytest.raises(Retryable, match="No space left") as full:
+            cached.fetch("fraud", made.version)
+        assert unwritable(full.value)
+        disk.free()
+        assert read_card(cached.fetch("fraud", made.version)).model == "fraud"
+        assert [path.name for path in (disk.path / "cache").iterdir()] == [cached.fetch("fraud", made.version).name]
 
 
 def test_a_path_as_version_or_model_touches_no_file(registry: Registry, tmp_path: Path):

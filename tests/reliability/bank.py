@@ -36,7 +36,7 @@ class Bank:
 
     ``client`` is the client of the workers that are started next; the bank itself always uses kafka-python. ``kafka``
     are settings that take the place of the suite's. Without ``pairs`` the reference is one that
-    releases before them read.
+    releases before them read. ``environment`` is for the whole monitor's process.
     """
 
     def __init__(
@@ -49,8 +49,10 @@ class Bank:
         client: str = "kafka-python",
         kafka: dict[str, Any] | None = None,
         pairs: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.broker, self.client, self._kafka = broker, client, kafka or {}
+        self._environment = environment or {}
         self.setup, self.stream = setup or Setup(), stream or Stream()
         self._pairs = pairs
         self.prefix = f"r{uuid.uuid4().hex[:8]}"
@@ -138,7 +140,7 @@ class Bank:
 
     def monitor(self, verb: Sequence[str] = ("monitor",), **more: Any) -> Daemon:
         """Start the whole monitor, or what another verb starts, as a person does, in the place of workers."""
-        self.daemon = Daemon(self.settings(), self.setup, self._directory, more, verb)
+        self.daemon = Daemon(self.settings(), self.setup, self._directory, more, verb, self._environment)
         return self.daemon
 
     @property

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Daemon:
         directory: Path,
         more: dict[str, Any],
         verb: Sequence[str] = ("monitor",),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.log, self.port = directory / f"daemon-{settings.prefix}.log", free_ports(1)[0]
         model = {"predictions": f"{settings.prefix}.scores", "adoption": "0d", "quality": {"learn_traffic": "0d"}}
@@ -48,7 +49,7 @@ class Daemon:
                 cwd=directory,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | dict(environment or {}),
             )
 
     def get(self, path: str, port: int = 0) -> tuple[int, bytes, float]:

@@ -39,7 +39,7 @@ QUESTIONS = {
     6: "slow and cut network",
     7: "poison, 1 % and 100 %, every kind of it",
     8: "dead-letter topic unwritable",
-    9: "clock skew of producers",
+    9: "clock skew of producers, the clock of a host moved",
     10: "disorder inside the bound and beyond",
     11: "duplicates inside the horizon and beyond",
     12: "disk full or unwritable for the cache, no broker: live, not ready",

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.reliability.drill import hold, only_long
 from tests.reliability.events import Stream, draw
 from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import PANE_MS, values_of, wait_caught_up, wait_read
-from tests.reliability.workers import Setup
+from tests.reliability.workers import Setup, Worker
+from tests.small_disk import small_disk
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -181,6 +183,43 @@ def test_the_cache_has_no_place(labelled: Bank, ledger: Ledger) -> None:
     labelled.running("join")
     hold_outcomes(labelled, row)
     hold(labelled, row)
+
+
+@only_long
+def test_the_disk_of_the_cache_is_read_only_and_full(labelled: Bank, ledger: Ledger) -> None:
+    row = ledger.row((12,), "the join's disk read-only as it starts, then full while it runs, then with room again")
+    labelled.both()
+    labelled.dismiss("join")
+    shutil.rmtree(labelled.cache.parent, ignore_errors=True)
+    with small_disk(labelled.cache.parent, 8) as disk:
+        for _ in range(rounds()):
+            disk.read_only(on=True)
+            join = labelled.start("join")
+            labelled.ready(join)
+            for what, give_room in (("read-only", lambda: disk.read_only(on=False)), ("full", disk.free)):
+                if what == "full":
+                    shutil.rmtree(labelled.cache)
+                    disk.fill()
+                dropped = join.logged("cache_dropped")
+                send(labelled, COUNT)
+                all_read(labelled)
+                until(partial(says_more, join, dropped), "the join says so")
+                row.effect(f"cache_dropped logged while it was {what}", join.logged("cache_dropped") - dropped)
+                assert not files(labelled.cache)
+                give_room()
+                send(labelled, COUNT)
+                until(lambda: files(labelled.cache), "the cache is written again")
+                row.effect("cache written again by the same process")
+            labelled.dismiss("join")
+            shutil.rmtree(labelled.cache)
+    labelled.running("join")
+    hold_outcomes(labelled, row)
+    hold(labelled, row)
+
+
+def says_more(join: Worker, dropped: int) -> bool:
+    """Return whether the join has dropped its cache more often than that."""
+    return join.logged("cache_dropped") > dropped
 
 
 def all_read(bank: Bank) -> None:

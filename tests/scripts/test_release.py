@@ -35,6 +35,7 @@ def tree(tmp_path: Path) -> Path:
     (chart / "Chart.yaml").write_text("version: 0.1.0\nappVersion: 0.1.0\n")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/kubernetes.md").write_text("docker build -t REGISTRY/stationkeeper-monitor:0.1.0 .\n")
+    (tmp_path / "Dockerfile").write_text('FROM a\nLABEL image.version="0.1.0" \\\n      other="0.1.0"\n')
     (tmp_path / "docker-compose.yml").write_text("image: stationkeeper:0.1.0\nimage: apache/kafka:0.1.0\n")
     labels = 'app.kubernetes.io/version: "0.1.0"\nhelm.sh/chart: stationkeeper-0.1.0\nimage: "stationkeeper:0.1.0"\n'
     (rendered / "minimal.yaml").write_text(labels)
@@ -50,6 +51,7 @@ def test_every_place_names_the_version_and_nothing_else_is_touched(tree: Path):
     assert (tree / "ops/helm/stationkeeper/Chart.yaml").read_text() == "version: 0.2.0\nappVersion: 0.2.0\n"
     assert "0.1.0" not in (tree / "tests/cluster/charts/minimal.yaml").read_text()
     assert (tree / "docker-compose.yml").read_text() == "image: stationkeeper:0.2.0\nimage: apache/kafka:0.1.0\n"
+    assert (tree / "Dockerfile").read_text() == 'FROM a\nLABEL image.version="0.2.0" \\\n      other="0.1.0"\n'
     assert "stationkeeper-monitor:0.2.0 ." in (tree / "docs/kubernetes.md").read_text()
     # Once more is refused: the tree has changes now.
     with pytest.raises(ReleaseError, match="not committed"):

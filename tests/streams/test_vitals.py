@@ -12,7 +12,7 @@ def by_name(vitals):
 
 def test_every_sample_is_a_metric_of_the_closed_list_with_its_labels():
     vitals = Vitals("tally")
-    vitals.beat(5_000)
+    vitals.beat(5_000, 0.0)
     vitals.restored(0.5)
     vitals.measured({Partition("t", 0): 7})
     vitals.lost(Partition("t", 1), 3)
@@ -52,14 +52,15 @@ def test_the_histogram_of_flushes_is_cumulative():
 def test_readiness_follows_the_last_thing_that_happened_and_liveness_the_heartbeat():
     vitals = Vitals("tally")
     assert (vitals.ready(), vitals.reasons()) == (False, ("starting",))
-    vitals.beat(1_000)
+    assert not vitals.live(0.0, 5.0)
+    vitals.beat(1_000, 1.0)
     assert vitals.ready_now()
     assert not vitals.ready_now()
     assert (vitals.ready(), vitals.reasons()) == (True, ())
     vitals.aborted("no broker answers")
     assert (vitals.ready(), vitals.reasons()) == (False, ("no broker answers",))
-    assert vitals.live(6_000, 5_000)
-    assert not vitals.live(6_001, 5_000)
+    assert vitals.live(6.0, 5.0)
+    assert not vitals.live(6.1, 5.0)
     vitals.failed("fenced")
-    assert not vitals.live(1_000, 5_000)
+    assert not vitals.live(1.0, 5.0)
     assert vitals.reasons() == ("fenced",)

@@ -138,6 +138,9 @@ def test_a_lease_is_renewed_while_the_controller_lives_and_not_by_a_steady_model
     renewed = world.flush(seconds=6)
     assert [one.topic for one in renewed] == [TOPICS.rollouts.name]
     assert world.last.lease_until == to_datetime(world.now + 30_000)
+    # The host's clock was set back: a lease of an hour would leave the canary in traffic with nobody who watches it.
+    world.flush(seconds=-3_600)
+    assert world.last.lease_until == to_datetime(world.now + 30_000)
 
 
 def test_a_weight_whose_lease_lapsed_must_be_seen_in_traffic_again():

@@ -1,9 +1,11 @@
 """Who is answered by which version: weights, leases, promotions, outages."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from stationkeeper.contracts.messages import RolloutPhase
 from stationkeeper.deploy.core.split import rollout_salt, to_canary
+from stationkeeper.streams.errors import DiskUnwritable
 from tests.deploy.serving import LEASE, NOW, instances, record
 
 
@@ -149,6 +151,26 @@ def test_a_broker_outage_leaves_the_split_until_the_lease_lapses(serve, eventual
     assert served.ask("/predict/fraud", instances(3))[0] == 200
     served.clock[0] += LEASE
     assert served.applied() == ("1", "2", 0)
+
+
+def test_a_version_that_the_disk_has_no_room_for_waits_and_is_said_so(serve, eventually, monkeypatch):
+    served = serve()
+    fetch = served.registry.fetch
+    monkeypatch.setattr("stationkeeper.deploy.router.traffic._RETRY_S", (0.01,))
+
+    def full(model: str, version: str):
+        raise DiskUnwritable("could not fetch version 2 of fraud: [Errno 28] No space left on device")
+
+    served.registry.fetch = full
+    with capture_logs() as logs:
+        served.rollouts.write(record(canary="2", weight_bp=3000))
+        eventually(lambda: "No space left" in served.router.traffic.errors("fraud").get("2", ""))
+        eventually(lambda: logs)
+    assert {one["event"] for one in logs} == {"disk_unwritable"}
+    assert served.applied() == ("1", None, 0)
+    assert served.ask("/predict/fraud", instances(3))[0] == 200
+    served.registry.fetch = fetch
+    eventually(lambda: served.applied() == ("1", "2", 3000))
 
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_loader(serve, eventually, monkeypatch):

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, JoinBatch, OutcomeDelta, decode, encode
+from stationkeeper.contracts.wire import (
+    JOIN_ROW,
+    OF_CLASSES,
+    PROGRESS_MS,
+    JoinBatch,
+    OutcomeDelta,
+    Progress,
+    decode,
+    encode,
+)
 from stationkeeper.monitor.hashtable import Hashes, HashTable, Integers
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.settings import JoinSettings
@@ -226,3 +235,17 @@ def test_a_rebuild_that_begins_between_two_sides_knows_what_still_waits(first: L
         told_by.append(told(outcomes(one.flush(9_000)), corrected=False))
     assert told_by[0] == told_by[1]
     assert len(told_by[0]) == (probe == "label")
+
+
+def test_a_clock_that_is_set_back_does_not_silence_the_join():
+    join = stage()
+    feed(join, [encode([batch("prediction", [(1, 0, 0.75)])])], 0)
+
+    def progress(now: int) -> list[Progress]:
+        written = [one.value for one in join.flush(now) if one.topic == TOPICS.panes.name]
+        return [record for value in written for record in decode(value or b"") if isinstance(record, Progress)]
+
+    assert progress(0)
+    assert not progress(PROGRESS_MS - 1)
+    assert progress(-3_600_000)
+    assert not progress(-3_600_000 + PROGRESS_MS - 1)

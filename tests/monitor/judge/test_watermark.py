@@ -49,6 +49,11 @@ def test_partitions_are_counted_at_an_assignment_and_once_a_minute():
     assert asked == ["a", "b"]
     counts.keep_fresh(60_000)
     assert dict(counts) == {"a": 3, "b": 4}
+    # The host's clock was set back.
+    counts.keep_fresh(-3_600_000)
+    assert dict(counts) == {"a": 5, "b": 6}
+    counts.keep_fresh(-3_600_000 + 59_999)
+    assert dict(counts) == {"a": 5, "b": 6}
 
 
 def test_without_a_way_to_ask_those_count_that_spoke():

@@ -1,5 +1,7 @@
 """How far the tally is: told to the judge once a second, to the join where its labels' inputs moved."""
 
+import pytest
+
 from stationkeeper.contracts.wire import PROGRESS_MS, Progress, decode
 from stationkeeper.events import forms
 from stationkeeper.monitor.tally.partition import PartitionState
@@ -45,6 +47,24 @@ def test_an_end_that_was_seen_between_two_records_is_dated_then() -> None:
         progress.told(mine, now)
     # At its end since 500; dated at the record of 1 500 it would not be idle yet.
     assert {idle for *_, idle in told(progress.told(mine, 4_000))} == {True}
+
+
+@pytest.mark.parametrize("jump", [3_600_000, -3_600_000])
+def test_a_host_whose_clock_is_set_makes_no_partition_idle_and_keeps_none_awake(jump: int) -> None:
+    progress, mine = PanesProgress(FORMS, 30_000), states()
+
+    def second(now: int) -> set[bool]:
+        for state in mine:
+            state.end.reached()
+        return {idle for *_, idle in told(progress.told(mine, now))}
+
+    for now in range(0, 5_000, 1_000):
+        assert second(now) == {False}
+    # Set forward, a step counts for ten seconds at most; set back, for none.
+    passed = 4_000 + (10_000 if jump > 0 else 0)
+    for now in range(0, 30_000 - passed, 1_000):
+        assert second(jump + now) == {False}
+    assert second(jump + 30_000 - passed) == {True}
 
 
 def test_the_join_is_told_only_news_and_seldom() -> None:
