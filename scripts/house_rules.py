@@ -5,6 +5,7 @@ break is not bent here: what is allowed stands in the tables below, with its rea
 """
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +101,11 @@ def _rooms(trees: Mapping[Path, ast.Module], names: Mapping[Path, str]) -> Itera
                 f"{names[face]}: say what comes in, what goes out, its state, its invariant and the order to read, "
                 f"in {ROOM_DOCSTRING_LINES} lines or more"
             )
+        else:
+            said = re.findall(r"\w+", ast.get_docstring(trees[face]) or "")
+            within = {path.stem for path in trees if path.parent == room and not path.stem.startswith("__")}
+            for name in sorted(within - set(said)):
+                yield f"{names[face]}: the order to read leaves out {name}.py"
 
 
 def _twice(trees: Mapping[Path, ast.Module], names: Mapping[Path, str]) -> Iterator[str]:

@@ -5,5 +5,5 @@ that says whether the loop closed. State: files below its work directory. Invari
 the demo only sends events and reads topics.
 Read `scenario`, `card_fraud` with `fraud` and `flights` (the two streams), `run`, `stage` (configuration and roles),
 `driver` and `pace` (events at their time), `loop_history` and `console_log` (what the roles did), `served` (what the
-model did), `gain`, `summary`.
+model did), `gain` with `calendars`, `summary`.
 """

@@ -90,7 +90,7 @@ class ConfluentSink:
     def _send(self, record: Outgoing) -> None:
         producer = self._producer
 
-        def told(error: KafkaError | None, _message: object) -> None:
+        def answered(error: KafkaError | None, _message: object) -> None:
             if error is not None:
                 # Kept and not raised: it runs within the library's poll, where an exception would be lost.
                 self._failed.append((record, error))
@@ -104,7 +104,7 @@ class ConfluentSink:
                     value=record.value,
                     key=record.key,
                     headers=list(record.headers),
-                    on_delivery=told,
+                    on_delivery=answered,
                     **more,
                 )
                 return

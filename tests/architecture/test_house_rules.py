@@ -6,7 +6,7 @@ import pytest
 
 from scripts import house_rules
 
-ROOM = '"""A room.\n\nIn: nothing.\nOut: nothing.\nState: none.\nInvariant: it is empty.\n"""\n'
+ROOM = '"""A room.\n\nIn: nothing.\nOut: nothing.\nState: none.\nInvariant: it is empty.\nRead a, b, c, window.\n"""\n'
 
 
 def house(root: Path, files: dict[str, str]) -> list[str]:
@@ -30,6 +30,7 @@ def test_a_small_house_with_a_written_room_passes(tmp_path: Path):
         ({f"monitor/f{n}.py": "x = 1\n" for n in range(house_rules.ROOM_FILES + 1)}, "monitor/: 16 files"),
         ({"monitor/core/a.py": "x = 1\n"}, "core/: no __init__.py"),
         ({"monitor/__init__.py": '"""One line."""\n'}, "monitor/__init__.py: say what comes in"),
+        ({"monitor/unlisted.py": "x = 1\n"}, "monitor/__init__.py: the order to read leaves out unlisted.py"),
         ({"monitor/a.py": "class A: ...\n", "monitor/b.py": "class A: ...\n"}, "class A is in"),
         (
             {"monitor/a.py": "x = 1\n", "monitor/b.py": "from stationkeeper.monitor.a import x\n"},
