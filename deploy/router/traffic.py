@@ -75,6 +75,7 @@ class TrafficTable:
             self._stopping = True
             self._dirty.notify_all()
         if self._thread.is_alive():
+            # Chosen, as for the follower: a loader between two versions ends at once, a download may take minutes.
             self._thread.join(timeout=5)
 
     def see(self, model: str, rollout: Rollout | None) -> None:

@@ -30,7 +30,7 @@ class RequestReason(StrEnum):
     """Why a request is where it is."""
 
     ACCEPTED = "accepted"  # The request is taken up; labelled rows are being counted.
-    # The model's settings ask for a person's word: stationkeeper requests approve ID.
+    # The model's settings ask for people's approval: stationkeeper requests approve ID.
     APPROVAL_PENDING = "approval_pending"
     APPROVAL_LAPSED = "approval_lapsed"  # Nobody, or too few people, approved in time; the champion stays.
     # Fewer matured labelled rows after the onset than data.min_rows; more are waited for.

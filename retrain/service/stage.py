@@ -84,7 +84,7 @@ def _read_request(value: bytes | None) -> RetrainRequest | tuple[DeadLetterCode,
 
 @dataclass(slots=True)
 class LoopTables:
-    """What the table topics say last: people's word on each request, the rollout of each model."""
+    """What the table topics say last: the approvals of each request, the rollout of each model."""
 
     topics: Topics
     rollouts: dict[str, Rollout] = field(default_factory=dict)
@@ -109,17 +109,17 @@ class LoopTables:
         rollout = self.rollouts.get(model)
         return rollout.champion if rollout else None
 
-    def heard(
+    def after_approvals(
         self, known: Callable[[str], RetrainState | None], models: Mapping[str, ModelInputs]
     ) -> Iterator[RetrainState]:
-        """Yield what people's words move, one by one: a later word finds what an earlier one led to."""
-        for name, words in self.approvals.items():
-            for word in words:
+        """Yield the states that approvals lead to, one by one: a later one finds what an earlier one led to."""
+        for name, messages in self.approvals.items():
+            for approval in messages:
                 state = known(name)
                 if state is None or state.model not in models:
                     break
                 people = models[state.model].settings.approvers
-                moved = approvals.after_approval(state, word, self.champion(state.model), people)
+                moved = approvals.after_approval(state, approval, self.champion(state.model), people)
                 if isinstance(moved, RetrainState):
                     yield moved
 
@@ -144,7 +144,7 @@ SHOWN = 50
 class Retrain:
     """A ``streams.ports.Stage``. State moves only in ``flush``; a step starts only from a state that is committed.
 
-    Requests are read as input, approvals and rollouts as tables, so that a person's word reaches whichever process
+    Requests are read as input, approvals and rollouts as tables, so that an approval reaches whichever process
     owns the request. A step that was under way when the process died is repeated: snapshots are named by content,
     trainings are seeded, and versions that no candidate names are found by their request tag and removed.
     """
@@ -221,11 +221,11 @@ class Retrain:
                 continue
             first = self._first_state(request)
             self._move((request.withdrawn and progress.after_withdrawal(first, request.withdrawn)) or first, out)
-        # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
+        # Before approvals: a rejection that comes with the end of a step must find the state that the step led to.
         for done in self._runner.collect():
             self._finish(done, out)
-        for said in self._tables.heard(self._requests.get, self.models):
-            self._move(said, out)
+        for approved in self._tables.after_approvals(self._requests.get, self.models):
+            self._move(approved, out)
         for model, inputs in self.models.items():
             # What waited for a right entry is decided now, as if it had just come.
             for state in self._requests.of_model(model):

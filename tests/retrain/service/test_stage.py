@@ -359,12 +359,12 @@ def test_two_people_who_approve_while_the_role_is_down_both_count():
         said = Approval.decode(_approval("approve")).model_copy(update={"by": by})
         tables.see(T.approvals.name, b"req-1", said.encode())
     models = {"bank": ModelInputs("bank", TOPICS, settings)}
-    for moved in tables.heard(states.get, models):
+    for moved in tables.after_approvals(states.get, models):
         states[moved.id] = moved
     assert states["req-1"].stage is RequestStage.PLANNED
     assert states["req-1"].approvers == ("ada", "bob")
     # Read through again at the next flush: nothing moves.
-    assert list(tables.heard(states.get, models)) == []
+    assert list(tables.after_approvals(states.get, models)) == []
 
 
 def test_an_unreachable_registry_is_waited_for(world: World, free_port: int):
