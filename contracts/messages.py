@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic_core import PydanticCustomError
 
 FeatureValue = float | bool | str | None
-Text = Annotated[str, Field(min_length=1, max_length=512)]
+Text = Annotated[str, Field(min_length=1, max_length=512)]  # chosen: an id of hash, tenant and time, five times
 
 # What names a version, candidate, request or snapshot in a record that makes a role act: the letters of names in
 # MLflow, semantic versions (1.2.0+build.5), dates, image tags and our own content ids; single dots and spaces only

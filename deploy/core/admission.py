@@ -1,4 +1,4 @@
-"""What comes in from outside a rollout: candidates, the words of people, data-quality verdicts."""
+"""What comes in from outside a rollout: candidates, approvals, data-quality verdicts."""
 
 from dataclasses import dataclass
 
@@ -61,10 +61,10 @@ def offer(
     state = memory(rollout)
     if candidate.id in state.handled or (state.after and state.after.id == candidate.id):
         return Transition(rollout)
-    stranger = disagreement(candidate, origin)
-    refusal = stranger or _refusal(rollout, candidate)
-    # One rollout at a time: two canaries would share the traffic, and each would be the other's bad weather.
-    if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL and stranger is None:
+    mismatch = disagreement(candidate, origin)
+    refusal = mismatch or _refusal(rollout, candidate)
+    # One rollout at a time: with two canaries in the traffic, each one's harm would be read as the other's.
+    if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL and mismatch is None:
         return queue(rollout, candidate, clock_ms)
     if refusal:
         handled = remember(rollout, state.handling(candidate.id))
@@ -235,7 +235,7 @@ def names(rollout: Rollout) -> set[str]:
 def refuse_unknown(candidate: Candidate, *, configured: bool) -> Deployment:
     """Return the refusal of a candidate whose model has no champion in the log, or is not configured here."""
     reason = Reason.NO_CHAMPION if configured else Reason.NOT_CONFIGURED
-    stranger = Rollout(
+    nothing_runs = Rollout(
         model=candidate.model, epoch=0, time=candidate.time, phase=Phase.STEADY, champion=candidate.champion
     )
-    return _refused(stranger, candidate, because(reason, model=candidate.model), to_ms(candidate.time))
+    return _refused(nothing_runs, candidate, because(reason, model=candidate.model), to_ms(candidate.time))

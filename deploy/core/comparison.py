@@ -224,6 +224,8 @@ class _Ledger:
 
     def coin(self, pool: Pool) -> None:
         """Bet on which arm of a pool has the higher mean loss: all that can be said of losses without a bound."""
+        # A champion without any loss: a ratio beyond each margin, or 0 where the canary has none either. The number is
+        # near the least that a float holds in full, 2e-308.
         policy, ratio = self._policy, (pool.loss_b / pool.rows_b) / max(pool.loss_a / pool.rows_a, 1e-300)
         self.bet(Guardrail.LOSS, sign_bets(ratio > policy.guardrails[Guardrail.LOSS].margin, HARM_COIN_RATIOS))
         self.bet(calm(WRONG), calm_sign_bets(ratio > policy.promote_margin, CALM_RATIOS))

@@ -128,7 +128,8 @@ def next_step(rollout: Rollout, policy: Policy, weight_bp: int) -> Transition:
     if step.rows_b < policy.min_rows and (exposed <= policy.min_rows or had < policy.rows_before(exposed)):
         small = {"exposed": exposed, "needed": policy.min_rows, "weight": weight_bp / BUCKETS}
         reason = because(Reason.SMALL_TRAFFIC, **small)
-    # What traffic showed, not what was asked: with few entities the two differ.
+    # What traffic showed, not what was asked: with few entities the two differ. Half a row more in each arm keeps the
+    # share of a step without rows off 0 and 1, where the next minute's likelihood would have no logarithm.
     before = (step.rows_b + 0.5) / (step.rows_a + step.rows_b + 1.0)
     ended = state.with_step(ended=state.clock, evidence=_logs(state, policy))
     raised = at_step(rollout, ended, weight_bp, state.clock, before=before)
