@@ -462,7 +462,7 @@ class Approval(Message):
     target: Literal["request", "rollout"]
     id: Identifier
     model: Identifier
-    decision: Literal["approve", "reject", "roll_back", "promote", "retry"]
+    decision: Literal["approve", "reject", "roll_back", "promote", "retry", "pause", "resume"]
     by: Text
     note: str = ""
     principal: str = ""

@@ -128,7 +128,7 @@ class GuardrailStatus(TypedDict):
 
 
 class Step(TypedDict):
-    """One canary step with the evidence it ended on."""
+    """One canary step with the evidence it ended on, and minutes that it does not count by why."""
 
     weight_bp: int
     state: StepState
@@ -136,6 +136,7 @@ class Step(TypedDict):
     ended: NotRequired[int]
     rows_champion: NotRequired[int]
     rows_canary: NotRequired[int]
+    uncounted: NotRequired[dict[str, float]]
     guardrails: NotRequired[list[GuardrailStatus]]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from stationkeeper.contracts.messages import Deployment, Rollout
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.deploy.core.comparison import harm_limit, log_e
-from stationkeeper.deploy.core.moves import Phase
+from stationkeeper.deploy.core.comparison import applies, harm_limit, log_e
+from stationkeeper.deploy.core.moves import MINUTE, Phase
 from stationkeeper.deploy.core.policy import Action, Policy
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, StepLog, memory
@@ -28,6 +28,8 @@ def rollout_samples(rollout: Rollout, policy: Policy | None) -> list[Sample]:
     if watched is None or policy is None:
         return found
     for name, rail in policy.guardrails.items():
+        if not applies(state, name):
+            continue
         labels = (model, watched, name.value)
         found.append(Sample("stationkeeper_canary_evidence", labels, log_e(state, name, policy)))
         # A guardrail that only informs has no threshold: a line in a graph would promise an action.
@@ -81,11 +83,14 @@ def _step(step: StepLog, state: Controller, policy: Policy, *, current: bool) ->
     }
     if step.ended is not None:
         shown["ended"] = step.ended
+    if step.uncounted:
+        shown["uncounted"] = {why: span / MINUTE for why, span in step.uncounted.items()}
     # Evidence runs over all steps and belongs to now; a step that is over shows what it was when it ended.
     evidence = {name: log_e(state, name, policy) for name in state.wealth} if current else step.evidence
     shown["guardrails"] = [
         _guardrail(name.value, rail.margin, evidence.get(name, 0.0), state if current else None, policy, rail.action)
         for name, rail in policy.guardrails.items()
+        if applies(state, name)
     ]
     return shown
 

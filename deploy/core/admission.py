@@ -16,7 +16,7 @@ from stationkeeper.contracts.messages import (
     VerdictKind,
 )
 from stationkeeper.contracts.times import to_datetime, to_ms
-from stationkeeper.deploy.core.moves import Phase, Transition, audit, begin, promote, roll_back
+from stationkeeper.deploy.core.moves import Phase, Transition, audit, begin, hold, promote, resume, roll_back
 from stationkeeper.deploy.core.policy import Policy
 from stationkeeper.deploy.core.promotion import risks
 from stationkeeper.deploy.core.reasons import Because, Reason, because
@@ -139,7 +139,10 @@ def advance(transition: Transition, policy: Policy, clock_ms: int, origin: Origi
 
 
 def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) -> Transition:
-    """Return what a person's word does: begin, refuse or roll back; a word about nothing is refused in the log."""
+    """Return what a person's word does: begin, pause, go on, promote, refuse or roll back.
+
+    A word about nothing is refused in the log.
+    """
     known = names(rollout)
     if approval.id not in known:
         unknown = because(Reason.UNKNOWN_ROLLOUT, id=approval.id, model=rollout.model, known=sorted(known) or "none")
@@ -150,6 +153,12 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
         approved = because(Reason.APPROVED, by=approval.by, candidate=rollout.candidate, weight=weight)
         return begin(rollout, policy, clock_ms, approved)
     note = approval.note or "no note"
+    if approval.decision in {"pause", "resume"} and may_pause(rollout) is (approval.decision == "pause"):
+        # The memory's clock stays: ahead of the minutes it would leave some of them unweighed.
+        spoken = {"by": approval.by, "weight": rollout.weight_bp / BUCKETS, "note": note}
+        if approval.decision == "pause":
+            return hold(rollout, because(Reason.PAUSED, **spoken), clock_ms)
+        return resume(rollout, because(Reason.RESUMED_BY, **spoken), clock_ms)
     # Not of a canary that still waits: it has no evidence whose lack could be accepted, and `approve` begins it.
     if approval.decision == "promote" and rollout.canary and not waits:
         risk = "; ".join(risks(state, policy)) or "none: every guardrail has shown its margin"
@@ -164,6 +173,13 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
         return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)
     idle = because(Reason.NOT_WAITING, phase=rollout.phase.value, decision=approval.decision)
     return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, idle, clock_ms),))
+
+
+def may_pause(rollout: Rollout) -> bool | None:
+    """Return whether a rollout can be paused, False where it is and can go on; None where no canary answers anyone."""
+    if rollout.canary is None or rollout.phase is Phase.AWAITING_APPROVAL:
+        return None
+    return memory(rollout).held != Reason.PAUSED
 
 
 def note_proven(rollout: Rollout, version: str) -> Rollout:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stationkeeper.deploy.core.comparison import harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.comparison import applies, harm_limit, log_e, seen_ratio, weigh
 from stationkeeper.deploy.core.minutes import Minute, arm
 from stationkeeper.deploy.core.policy import Action, Policy
 from stationkeeper.deploy.core.promotion import promote_limit, wanted
@@ -137,6 +137,8 @@ class CanaryComparison:
     def _shown(self) -> Iterator[dict[str, Any]]:
         calm = {one.name: one for one in wanted(self._state, self._policy)}
         for name, rail in self._policy.guardrails.items():
+            if not applies(self._state, name):
+                continue
             shown: dict[str, Any] = {
                 "name": name.value,
                 "action": rail.action.value,

@@ -279,6 +279,16 @@ def stakes(name: str, size: int) -> Stakes:
     return {Guardrail.SCORES.value: _SHIFTS, Guardrail.LATENCY.value: SLOW}.get(name, HARM)
 
 
+def applies(memory: Controller, name: Guardrail) -> bool:
+    """Return whether a guardrail can speak of the model: labels that are numbers have neither precision nor recall."""
+    if name not in {Guardrail.PRECISION, Guardrail.RECALL}:
+        return True
+    # Labels of classes wait in a pool of either, empty ones too, until they bet.
+    waits = {key.split("/", maxsplit=1)[0] for key in memory.pools}
+    numbers = UNBOUNDED in waits or Guardrail.LOSS in memory.wealth
+    return not numbers or name in memory.wealth or name in waits
+
+
 def calm(name: str) -> str:
     """Return the name of a guardrail's e-process for "no worse than its margin"."""
     return f"{name}{_CALM}"

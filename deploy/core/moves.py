@@ -164,24 +164,30 @@ def at_step(rollout: Rollout, state: Controller, weight_bp: int, clock_ms: int, 
     return remember(rollout.model_copy(update={"weight_bp": weight_bp, "time": to_datetime(clock_ms)}), moved)
 
 
-def hold(rollout: Rollout, reason: Because) -> Transition:
-    """Return the rollout held at its weight; a new reason is recorded once, not every minute."""
+def hold(rollout: Rollout, reason: Because, clock_ms: int | None = None) -> Transition:
+    """Return the rollout held at its weight; a new reason is recorded once, not every minute.
+
+    ``clock_ms`` is when a person said so; of what a minute showed it is that minute's end.
+    """
     state = memory(rollout)
     held = rollout.model_copy(update={"phase": Phase.HOLD, "reason": reason.text})
     # By reason and not by words, whose numbers change with each minute.
     if state.held == reason.reason:
         return Transition(held)
     held = remember(held, state.model_copy(update={"held": reason.reason.value}))
-    return Transition(held, (audit(held, DeploymentAction.HELD, reason, state.clock, **shown(state)),))
+    return Transition(held, (audit(held, DeploymentAction.HELD, reason, clock_ms or state.clock, **shown(state)),))
 
 
-def resume(rollout: Rollout) -> Transition:
+def resume(rollout: Rollout, reason: Because | None = None, clock_ms: int | None = None) -> Transition:
     """Return the step begun again: minutes and rows from before the hold do not count towards it."""
-    state = memory(rollout).with_step(settled=memory(rollout).clock, rows_a=0, rows_b=0)
-    reason = because(Reason.RESUMED, weight=rollout.weight_bp / BUCKETS)
+    state = memory(rollout)
+    # What traffic has not shown yet it has still to show.
+    settled = state.steps[-1].settled is not None
+    state = state.restarted(state.clock if settled else None)
+    reason = reason or because(Reason.RESUMED, weight=rollout.weight_bp / BUCKETS)
     going = rollout.model_copy(update={"phase": Phase.CANARY, "reason": reason.text})
     going = remember(going, state.model_copy(update={"held": ""}))
-    return Transition(going, (audit(going, DeploymentAction.STEP, reason, state.clock),))
+    return Transition(going, (audit(going, DeploymentAction.STEP, reason, clock_ms or state.clock),))
 
 
 def _logs(state: Controller, policy: Policy) -> dict[str, float]:
@@ -196,5 +202,5 @@ def shown(state: Controller) -> dict[str, object]:
 
 def reseen(rollout: Rollout, before: float) -> Rollout:
     """Return the record with its step to be seen in traffic anew, coming from the share ``before``."""
-    again = memory(rollout).with_step(settled=None, rows_a=0, rows_b=0)
+    again = memory(rollout).restarted(None)
     return remember(rollout, again.model_copy(update={"before": before, "changeover": 0.0}))

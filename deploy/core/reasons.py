@@ -13,6 +13,8 @@ class Reason(StrEnum):
     STEP_PASSED = "step_passed"
     SMALL_TRAFFIC = "small_traffic"
     RESUMED = "resumed"
+    PAUSED = "paused"
+    RESUMED_BY = "resumed_by"
     WEIGHT_NOT_SEEN = "weight_not_seen"
     TOO_FEW_ROWS = "too_few_rows"
     TOO_FEW_LABELS = "too_few_labels"
@@ -59,6 +61,8 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.STEP_PASSED: "{rows} canary rows in {minutes:.0f} minutes without harm; the weight rises to {weight:.2%}",
     Reason.SMALL_TRAFFIC: "{exposed:.0f} canary rows a step are at most {needed}; the weight rises to {weight:.2%}",
     Reason.RESUMED: "what held the rollout is over; the step at {weight:.2%} starts again",
+    Reason.PAUSED: "{by} paused the rollout at {weight:.2%}, harm still rolls back and the deadline runs: {note}",
+    Reason.RESUMED_BY: "{by} resumed the rollout, the step at {weight:.2%} starts again: {note}",
     Reason.WEIGHT_NOT_SEEN: "the closed minutes do not yet show the canary at {weight:.2%}",
     Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows that are waited for",
     Reason.TOO_FEW_LABELS: "{labels} of {needed} labelled canary rows",
@@ -123,6 +127,23 @@ REASON_TEXT: dict[Reason, str] = {
     ),
     Reason.ENTRY_REFUSED: "candidate {candidate} waits until the entry models.{model} of the configuration is mended",
     Reason.AWAITING_REGISTRY: "candidate {candidate} waits until the registry says who made version {version}",
+}
+
+
+class Uncounted(StrEnum):
+    """Why closed minutes do not count towards a step; what they show of the arms is weighed all the same."""
+
+    WEIGHT_NOT_SEEN = "weight_not_seen"
+    NO_CANARY_ROWS = "no_canary_rows"
+    NO_CHAMPION_ROWS = "no_champion_rows"
+    RESTARTED = "restarted"
+
+
+UNCOUNTED_TEXT: dict[Uncounted, str] = {
+    Uncounted.WEIGHT_NOT_SEEN: "traffic did not show the weight yet",
+    Uncounted.NO_CANARY_ROWS: "the canary answered nobody",
+    Uncounted.NO_CHAMPION_ROWS: "the champion answered nobody",
+    Uncounted.RESTARTED: "before the step started again, after a hold, a pause or a lapsed lease",
 }
 
 

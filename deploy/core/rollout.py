@@ -26,7 +26,7 @@ from stationkeeper.deploy.core.moves import (
 )
 from stationkeeper.deploy.core.policy import LABELLED, Action, Guardrail, Policy, TimeoutAction
 from stationkeeper.deploy.core.promotion import confirmation, missing, promote_limit, wanted, why_labels
-from stationkeeper.deploy.core.reasons import Because, Reason, because
+from stationkeeper.deploy.core.reasons import Because, Reason, Uncounted, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, memory, remember
 
@@ -88,6 +88,13 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
         return roll_back(rollout, harm[1], state.clock)
     if state.clock - state.started >= policy.max_ms:
         return _time_out(rollout, policy)
+    # A person's pause holds against everything but harm and the deadline: forgotten, it must end in the safe action,
+    # and not with a canary on the traffic for ever.
+    return Transition(rollout) if state.held == Reason.PAUSED else _go_on(rollout, state, policy, harm)
+
+
+def _go_on(rollout: Rollout, state: Controller, policy: Policy, harm: tuple[Action, Because] | None) -> Transition:
+    """Return the hold, the wait, the next step or the promotion of a canary that no one stops; ``harm`` may hold."""
     mismatch = _mismatch(state, policy)
     if harm or mismatch or state.incidents:
         broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))
@@ -264,9 +271,14 @@ def _few(state: Controller) -> bool:
 
 def _count(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
     step = state.steps[-1]
-    if step.settled is None or minute.start < step.settled or rollout.canary is None:
+    if rollout.canary is None:
         return state
+    if step.settled is None or minute.start < step.settled:
+        return state.without(Uncounted.WEIGHT_NOT_SEEN, minute.length)
     rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
+    if not rows_a or not rows_b:
+        why = Uncounted.NO_CHAMPION_ROWS if rows_b else Uncounted.NO_CANARY_ROWS
+        state = state.without(why, minute.length)
     return state.with_step(rows_a=step.rows_a + rows_a, rows_b=step.rows_b + rows_b)
 
 

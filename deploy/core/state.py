@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from stationkeeper.contracts.messages import Candidate, Message, Rollout, Shadow
 from stationkeeper.deploy.core.minutes import Minute
+from stationkeeper.deploy.core.reasons import Uncounted
 
 # Candidates that were answered, against asking twice: a model has a few a month.
 HANDLED_KEPT = 50
@@ -55,7 +56,10 @@ class Spread(Message):
 
 
 class StepLog(Message):
-    """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows."""
+    """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows.
+
+    ``uncounted`` are milliseconds that do not count towards it, by ``reasons.Uncounted``.
+    """
 
     schema_name: ClassVar[str] = "step-log"
     weight_bp: int
@@ -65,6 +69,7 @@ class StepLog(Message):
     rows_a: int = 0
     rows_b: int = 0
     evidence: dict[str, float] = {}
+    uncounted: dict[str, int] = {}
 
 
 class Controller(Message):
@@ -126,6 +131,18 @@ class Controller(Message):
         """Return the memory with its last step changed."""
         last = self.steps[-1].model_copy(update=changes)
         return self.model_copy(update={"steps": (*self.steps[:-1], last)})
+
+    def without(self, why: Uncounted, span: int, **changes: object) -> "Controller":
+        """Return the memory with ``span`` milliseconds that its last step does not count, and the step changed."""
+        before = self.steps[-1].uncounted
+        uncounted = {**before, why.value: before.get(why, 0) + span} if span else before
+        return self.with_step(uncounted=uncounted, **changes)
+
+    def restarted(self, settled: int | None) -> "Controller":
+        """Return the memory with its last step begun again: its minutes and rows so far do not count."""
+        begun = self.steps[-1].settled
+        span = self.clock - begun if begun is not None else 0
+        return self.without(Uncounted.RESTARTED, span, settled=settled, rows_a=0, rows_b=0)
 
     def handling(self, candidate: str) -> "Controller":
         """Return the memory with a candidate noted as handled, so that a replay of it does nothing."""

@@ -87,7 +87,7 @@ def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> N
 
 def decision_verb(
     target: Literal["request", "rollout"],
-    decision: Literal["approve", "reject", "roll_back", "retry", "promote"],
+    decision: Literal["approve", "reject", "roll_back", "retry", "promote", "pause", "resume"],
     text: str,
 ) -> Callable[..., None]:
     """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
@@ -178,6 +178,7 @@ def _principal(settings: "Config") -> str:
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:
     """Raise ``typer.BadParameter`` where a model's rollout is in a state in which the word would do nothing."""
+    from stationkeeper.deploy.core.admission import may_pause
     from stationkeeper.deploy.core.state import memory
 
     champion, phase = rollout.champion, rollout.phase
@@ -190,10 +191,13 @@ def refuse_idle(rollout: Rollout, approval: Approval) -> None:
     # What waits for approval is approved and not promoted: the word `promote` accepts a risk, `approve` says that there
     # is none.
     waits = phase is RolloutPhase.AWAITING_APPROVAL
-    movable = phase is not RolloutPhase.STEADY or memory(rollout).previous is not None
-    if approval.decision == "promote":
-        movable = rollout.canary is not None and not waits
-    if not (waits if approval.decision == "approve" else movable):
+    movable = {
+        "approve": waits,
+        "promote": rollout.canary is not None and not waits,
+        "pause": may_pause(rollout) is True,
+        "resume": may_pause(rollout) is False,
+    }
+    if not movable.get(approval.decision, phase is not RolloutPhase.STEADY or memory(rollout).previous is not None):
         raise typer.BadParameter(
             f"model {rollout.model!r} is {phase.value.replace('_', ' ')} with champion {champion}: there is nothing to "
             f"{wanted}; its last reason: {rollout.reason}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stationkeeper.commands.operate import Person, signed
+from stationkeeper.commands.operate import Person, decision_verb, signed
 from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
@@ -73,12 +73,22 @@ def _lines(status: dict[str, Any]) -> list[str]:
     for step in status.get("steps", ()):
         rows = f", {step['rows_canary']} canary rows" if "rows_canary" in step else ""
         lines.append(f"  step {step['weight_bp'] / 100:g} %: {step['state']}{rows}")
+        if uncounted := step.get("uncounted"):
+            said = [f"{minutes:g} min: {_why(code)}" for code, minutes in uncounted.items()]
+            lines.append(f"    not counted: {'; '.join(said)}")
         lines += [f"    {rail['name']}: {rail['reason']}" for rail in step.get("guardrails", ())]
     for one in status["deployments"]:
         lines.append(f"  {to_datetime(one['time']).isoformat()} {one['action']}: {one['reason']}")
     if unread := status.get("unreadable"):
         lines.append(f"  {unread} records of the audit log cannot be read (another version's, or nonsense)")
     return lines
+
+
+def _why(code: str) -> str:
+    from stationkeeper.deploy.core.reasons import UNCOUNTED_TEXT, Uncounted
+
+    # A record of a newer version may name what this one does not know.
+    return UNCOUNTED_TEXT[Uncounted(code)] if code in {*Uncounted} else code
 
 
 def drill(
@@ -267,4 +277,8 @@ ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {
     "show": show_deployment,
     "shadow": show_shadow,
     "drill": drill,
+    "pause": decision_verb(
+        "rollout", "pause", "Hold a canary at its weight until resume: nothing is promoted, harm still rolls back."
+    ),
+    "resume": decision_verb("rollout", "resume", "Let a paused canary go on: its step starts again."),
 }

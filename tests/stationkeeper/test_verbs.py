@@ -196,12 +196,18 @@ def word(decision: str) -> Approval:
     return Approval.model_validate(plain | {"decision": decision})
 
 
+PAUSED = {"candidate": "c", "phase": "hold", "canary": "2", "controller": {"held": "paused"}}
+
+
 @pytest.mark.parametrize(
     ("state", "decision", "message"),
     [
         ({}, "roll_back", "has had no rollout since version 1 was adopted: there is nothing to roll back"),
         ({"candidate": "c", "reason": "done"}, "roll_back", "is steady with champion 1: there is nothing to roll back"),
         ({"candidate": "c", "phase": "canary", "canary": "2"}, "approve", "is canary with champion 1"),
+        ({"candidate": "c", "phase": "probation"}, "pause", "is probation with champion 1: there is nothing to pause"),
+        ({"candidate": "c", "phase": "hold", "canary": "2"}, "resume", "there is nothing to resume"),
+        (PAUSED, "pause", "there is nothing to pause"),
     ],
 )
 def test_a_word_that_would_do_nothing_is_refused(state: dict[str, object], decision: str, message: str) -> None:
@@ -216,6 +222,8 @@ def test_a_word_that_would_do_nothing_is_refused(state: dict[str, object], decis
         ({"candidate": "c", "controller": {"previous": "0"}}, "roll_back"),
         ({"candidate": "c", "phase": "awaiting_approval", "canary": "2"}, "approve"),
         ({"candidate": "c", "phase": "awaiting_approval", "canary": "2"}, "reject"),
+        ({"candidate": "c", "phase": "hold", "canary": "2"}, "pause"),
+        (PAUSED, "resume"),
     ],
 )
 def test_a_word_that_does_something_passes(state: dict[str, object], decision: str) -> None:

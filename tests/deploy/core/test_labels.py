@@ -6,10 +6,24 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Deployment, DeploymentAction
+from stationkeeper.deploy.core.comparison import applies
 from stationkeeper.deploy.core.minutes import OutcomeCounts
+from stationkeeper.deploy.core.policy import Guardrail
 from stationkeeper.deploy.core.rollout import close_minute
 from stationkeeper.deploy.core.state import memory
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, drive, minute, outcomes, started, with_labels
+
+UNNAMED = set(Guardrail) - {Guardrail.PRECISION, Guardrail.RECALL}
+
+
+def test_classes_keep_their_precision_also_where_no_row_is_decided_positive_yet():
+    rollout, rng = started(), np.random.default_rng(6)
+    for index in range(1, 12):
+        b = int(rng.binomial(1_000, rollout.weight_bp / 10_000))
+        known = tuple(outcomes(version, (index - 1) * MINUTE, tn=20) for version in "12")
+        rollout = close_minute(rollout, minute(index, {"1": (1_000 - b, 0), "2": (b, 0)}, known), POLICY).rollout
+        assert all(applies(memory(rollout), name) for name in Guardrail)
+    assert Guardrail.LOSS in memory(rollout).wealth
 
 
 def test_worse_precision_on_labels_rolls_back():
@@ -20,7 +34,7 @@ def test_worse_precision_on_labels_rolls_back():
 
 @pytest.mark.parametrize(("factor", "champion"), [(1.2, None), (3.0, "1")])
 def test_a_regression_is_judged_by_the_sign_of_its_losses(factor, champion):
-    rollout, rng = started(), np.random.default_rng(6)
+    rollout, rng, shown = started(), np.random.default_rng(6), list[set[Guardrail]]()
     for index in range(1, 30):
         if rollout.canary is None:
             break
@@ -39,6 +53,10 @@ def test_a_regression_is_judged_by_the_sign_of_its_losses(factor, champion):
         )
         b = rollout.weight_bp // 10
         rollout = close_minute(rollout, minute(index, {"1": (1_000 - b, 0), "2": (b, 0)}, known), POLICY).rollout
+        if rollout.canary:
+            shown.append({name for name in Guardrail if applies(memory(rollout), name)})
+    # Neither precision nor recall of numbers is shown beside what decides, from the first label that counts on.
+    assert (shown[0], shown[-1]) == (set(Guardrail), UNNAMED)
     assert (rollout.champion if rollout.phase is Phase.STEADY else None) == champion
 
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.messages import Deployment, DeploymentAction, Rollout
-from stationkeeper.deploy.core.admission import note_proven, offer
+from stationkeeper.deploy.core.admission import decide, note_proven, offer
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, TimeoutAction
 from stationkeeper.deploy.core.rollout import close_minute
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import RolloutSettings
-from tests.deploy.core.ramp import MINUTE, NO_LATENCY, POLICY, Phase, candidate, drive, first, minute, started
+from tests.deploy.core.ramp import MINUTE, NO_LATENCY, POLICY, Phase, candidate, drive, first, minute, started, word
 
 
 def test_a_harmless_canary_climbs_every_step_and_is_confirmed():
@@ -136,6 +136,103 @@ def test_a_replay_decides_alike_and_a_restart_changes_nothing(seed, plan):
                 one.weight_bp == previous or POLICY.steps_bp.index(one.weight_bp) == POLICY.steps_bp.index(previous) + 1
             )
         previous = one.weight_bp
+
+
+def paused(rollout: Rollout, decision: str, at: int) -> tuple[Rollout, list[Deployment]]:
+    moved = decide(rollout, word(decision, rollout), POLICY, at * MINUTE)
+    return moved.rollout, list(moved.deployments)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    plan=st.lists(
+        st.one_of(st.tuples(st.integers(1, 20), st.sampled_from([0.0, 0.3])), st.sampled_from(["pause", "resume"])),
+        max_size=10,
+    ),
+)
+def test_a_pause_holds_the_weight_against_all_but_harm_and_survives_a_restart(seed, plan):
+    rng, rollout, index, held = np.random.default_rng(seed), started(), 1, False
+    for move in plan:
+        if isinstance(move, str):
+            told = paused(rollout, move, index)
+            fits = rollout.canary is not None and held is (move == "resume")
+            assert [one.action.value for one in told[1]] == (
+                [{"pause": "held", "resume": "step"}[move]] if fits else ["refused"]
+            )
+            if fits:
+                assert "ana" in told[1][0].reason
+                assert "looks wrong" in told[1][0].reason
+                held = move == "pause"
+            rollout = told[0]
+            continue
+        length, bad = move
+        before = rollout
+        records, audits = drive(rollout, POLICY, range(index, index + length), rng=rng, bad=bad)
+        rollout, index = Rollout.decode(records[-1].encode()), index + length
+        if held and before.canary:
+            done = [one.action for one in audits]
+            assert done in ([], [DeploymentAction.ROLLED_BACK])
+            assert rollout.champion == before.champion
+            if not done:
+                assert (rollout.phase, rollout.weight_bp, rollout.reason) == (
+                    Phase.HOLD,
+                    before.weight_bp,
+                    before.reason,
+                )
+        held = held and rollout.canary is not None
+
+
+def test_harm_and_the_deadline_end_a_pause_and_what_held_before_it_holds_after_it():
+    rng = np.random.default_rng(3)
+    records, _ = drive(started(), POLICY, range(1, 10), rng=rng)
+    rollout, told = paused(records[-1], "pause", 10)
+    assert (told[0].evidence["code"], told[0].evidence["by"], told[0].evidence["note"]) == (
+        "paused",
+        "ana",
+        "looks wrong",
+    )
+    bad, audits = drive(rollout, POLICY, range(10, 60), rng=rng, bad=0.2)
+    assert [one.evidence["code"] for one in audits] == ["harm"]
+    assert bad[-1].canary is None
+    left, audits = drive(rollout, POLICY, range(10, 260), rng=rng)
+    assert {one.weight_bp for one in left if one.canary} == {500}
+    assert [one.evidence["code"] for one in audits] == ["timeout"]
+    going, told = paused(rollout, "resume", 12)
+    assert memory(going).steps[-1].rows_b == 0
+    assert (going.phase, told[0].evidence["code"]) == (Phase.CANARY, "resumed_by")
+    records, _ = drive(going, POLICY, range(10, 60), rng=rng)
+    assert records[-1].champion == "2"
+
+
+def test_nothing_is_paused_before_the_first_weight_and_after_the_last():
+    waiting = offer(first(), candidate(), replace(POLICY, approval=True), MINUTE).rollout
+    records, _ = drive(started(), POLICY, range(1, 60), rng=np.random.default_rng(1))
+    promoted = next(one for one in records if one.phase is Phase.PROBATION)
+    for rollout in (waiting, promoted, records[-1]):
+        assert [one.evidence["code"] for one in paused(rollout, "pause", 61)[1]] == ["not_waiting"]
+
+
+def test_minutes_that_a_step_does_not_count_are_told_by_why():
+    rollout, rng = started(), np.random.default_rng(1)
+    records, _ = drive(rollout, POLICY, range(1, 4), rng=rng, applied=0.0)
+    assert memory(records[-1]).steps[-1].uncounted == {"weight_not_seen": 3 * MINUTE}
+    records, _ = drive(records[-1], POLICY, range(4, 6), rng=rng)
+    seen = records[-1]
+    assert memory(seen).steps[-1].settled is not None
+    told = memory(seen).steps[-1].uncounted["weight_not_seen"]
+    at = memory(seen).clock // MINUTE
+    arms = ({"1": (1_000, 0)}, {"2": (10, 0)})
+    for index, one in enumerate(arms):
+        seen = close_minute(seen, minute(at + index, one), POLICY).rollout
+    assert memory(seen).steps[-1].uncounted == {
+        "weight_not_seen": told,
+        "no_canary_rows": MINUTE,
+        "no_champion_rows": MINUTE,
+    }
+    settled = memory(seen).steps[-1].settled
+    held, _ = paused(seen, "pause", at + 2)
+    going, _ = paused(held, "resume", at + 3)
+    assert memory(going).steps[-1].uncounted["restarted"] == memory(held).clock - settled
 
 
 @pytest.mark.parametrize("per_minute", [65, 134, 1_000])

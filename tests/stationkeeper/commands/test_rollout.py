@@ -19,6 +19,7 @@ from stationkeeper.deploy.adoption import Deployments
 from stationkeeper.deploy.core.admission import offer
 from stationkeeper.deploy.core.forecast import Forecast
 from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.state import memory, remember
 from stationkeeper.deploy.targets.target import Abilities
 from stationkeeper.retrain.snapshot import Erasure
 from stationkeeper.streams.errors import Retryable
@@ -44,13 +45,16 @@ def log(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_canary_is_shown_with_its_steps_and_the_limits_of_its_guardrails(
     log: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log["rollouts"]["fraud"] = started(POLICY)
+    spans = {"weight_not_seen": 120_000, "restarted": 60_000, "of_a_newer_version": 60_000}
+    begun = started(POLICY)
+    log["rollouts"]["fraud"] = remember(begun, memory(begun).with_step(uncounted=spans))
     log["unreadable"]["fraud"] = 2
     show_deployment("fraud")
     text = capsys.readouterr().out
     assert "  2 records of the audit log cannot be read" in text
     assert "fraud: canary, champion 1, canary 2 at 1 %" in text
     assert "step 1 %: current, 0 canary rows" in text
+    assert "not counted: 2 min: traffic did not show the weight yet; 1 min: before the step started again" in text
     assert "step 50 %: planned" in text
     assert "errors: evidence 0.00 nats against a ratio above 1; roll_back at 4.61 nats" in text
 
