@@ -20,7 +20,7 @@ from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets.target import Abilities, ChangedByOthers, Observation, options_of
+from stationkeeper.deploy.targets.target import Abilities, ChangedByOthers, Observation, filled, options_of
 from stationkeeper.streams.errors import Retryable
 
 # What SageMaker allows as the name of an endpoint, a variant or a configuration.
@@ -229,7 +229,7 @@ class Account:
         for version in change.add:
             names = {
                 "VariantName": self._named(_OURS + version),
-                "ModelName": self._filled("model_name", model, version),
+                "ModelName": filled(self._options.model_name, model, version),
             }
             variants.append({**like, **names, "InitialVariantWeight": 0.0})
         content["ProductionVariants"] = variants
@@ -270,11 +270,7 @@ class Account:
 
     def named_for(self, model: str) -> str:
         """Return the name of a model's endpoint."""
-        return self._named(self._filled("endpoint", model, ""))
-
-    def _filled(self, option: Literal["endpoint", "model_name"], model: str, version: str) -> str:
-        text: str = getattr(self._options, option)
-        return text.replace("{model}", model).replace("{version}", version)
+        return self._named(filled(self._options.endpoint, model))
 
     def _named(self, name: str) -> str:
         if _NAME.fullmatch(name) is None:

@@ -139,6 +139,11 @@ def options_of(settings: TargetSettings, kind: type[OptionsT]) -> OptionsT:
         raise ValueError(f"targets: {settings.kind}: options: {'; '.join(wrong)}") from None
 
 
+def filled(template: str, model: str, version: str = "") -> str:
+    """Return a template of the configuration with ``{model}`` and ``{version}`` put in; nothing else is looked up."""
+    return template.replace("{model}", model).replace("{version}", version)
+
+
 def target_for(settings: TargetSettings) -> Target:
     """Return the target that the configuration names; raises ``PluginError`` or ``ValueError`` saying what to write."""
     made = load_plugin(PluginGroup.TARGETS, settings.kind)(settings)

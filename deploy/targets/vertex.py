@@ -17,7 +17,7 @@ from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.settings import Settings
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets.target import Abilities, ChangedByOthers, Observation, options_of
+from stationkeeper.deploy.targets.target import Abilities, ChangedByOthers, Observation, filled, options_of
 from stationkeeper.streams.errors import Retryable
 
 # Basis points in a per cent, which is the least that a traffic split can say, and the per cents of all traffic.
@@ -201,10 +201,10 @@ class VertexTarget:
         most = max(found.versions, key=lambda name: found.percents.get(name, 0), default=None)
         if most is None:
             raise Retryable(f"{self._path(rollout.model)} has no version of {rollout.model}: deploy its champion once")
-        filled = _filled(self._options.vertex_model, rollout.model, version)
+        name = filled(self._options.vertex_model, rollout.model, version)
         deployed = {
             "id": deployed_id(self._path(rollout.model), version),
-            "model": f"{self._api.parent}/models/{filled}",
+            "model": f"{self._api.parent}/models/{name}",
             "displayName": f"stationkeeper {rollout.model} {version}",
             **{key: value for key, value in models[most].items() if key in _LIKE},
         }
@@ -260,7 +260,7 @@ class VertexTarget:
         return TrafficSplit.of(told, re.compile(pattern.replace(r"\{version\}", "(.+)")))
 
     def _path(self, model: str) -> str:
-        return f"{self._api.parent}/endpoints/{quote(_filled(self._options.endpoint, model, ''), safe='')}"
+        return f"{self._api.parent}/endpoints/{quote(filled(self._options.endpoint, model), safe='')}"
 
 
 class Api:
@@ -312,7 +312,3 @@ def _installed(name: str) -> bool:
     except ModuleNotFoundError:
         # The package that should hold it is not there either.
         return False
-
-
-def _filled(template: str, model: str, version: str) -> str:
-    return template.replace("{model}", model).replace("{version}", version)

@@ -11,8 +11,8 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.kubernetes.cluster import Cluster, ClusterOptions
-from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, ObjectTarget, Patch, dns_name, filled
-from stationkeeper.deploy.targets.target import Abilities, Observation, options_of
+from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, ObjectTarget, Patch, dns_name
+from stationkeeper.deploy.targets.target import Abilities, Observation, filled, options_of
 from stationkeeper.streams.errors import Retryable
 
 

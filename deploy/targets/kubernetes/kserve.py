@@ -14,9 +14,9 @@ from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.kubernetes.cluster import Cluster, ClusterOptions
 from stationkeeper.deploy.targets.kubernetes.knative import KnativeMode
 from stationkeeper.deploy.targets.kubernetes.models import PERCENT_BP, Models
-from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, ObjectTarget, Patch, dns_name, filled
+from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, ObjectTarget, Patch, dns_name
 from stationkeeper.deploy.targets.kubernetes.standard import StandardMode
-from stationkeeper.deploy.targets.target import Abilities, Observation, options_of
+from stationkeeper.deploy.targets.target import Abilities, Observation, filled, options_of
 from stationkeeper.streams.errors import Retryable
 
 MODE = "serving.kserve.io/deploymentMode"

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from typing import Final
 
 from stationkeeper.contracts.messages import Rollout
-from stationkeeper.deploy.targets.kubernetes.objects import Found, filled
+from stationkeeper.deploy.targets.kubernetes.objects import Found
+from stationkeeper.deploy.targets.target import filled
 from stationkeeper.streams.errors import Retryable
 
 # KServe's weights are whole percents: basis points in one of them, and the percents of all traffic.

@@ -159,11 +159,6 @@ def merged(target: Any, patch: Any) -> Any:
     return kept
 
 
-def filled(template: str, model: str, version: str = "") -> str:
-    """Return a template of the configuration with ``{model}`` and ``{version}`` put in; nothing else is looked up."""
-    return template.replace("{model}", model).replace("{version}", version)
-
-
 def dns_name(text: str) -> str:
     """Return a text as a name that Kubernetes takes: itself where it is one, else made one, with a digest of it.
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.targets.kubernetes.models import ALL_PERCENT, PERCENT_BP, Models
-from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, Patch, dns_name, filled
-from stationkeeper.deploy.targets.target import Observation
+from stationkeeper.deploy.targets.kubernetes.objects import Found, Mark, Patch, dns_name
+from stationkeeper.deploy.targets.target import Observation, filled
 from stationkeeper.streams.errors import Retryable
 
 # KServe's own default for the one container of a predictor; the definition of 0.20 asks for it in canaries alone.
