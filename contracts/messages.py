@@ -452,7 +452,7 @@ class Deployment(Message):
 
 
 class Approval(Message):
-    """A person's word on a request or a rollout."""
+    """A person's decision on a request or a rollout."""
 
     # People write them by hand too, where `princpal` or `nte` must not pass for nothing said.
     reads_newer: ClassVar[bool] = False
@@ -466,13 +466,13 @@ class Approval(Message):
     by: Text
     note: str = ""
     principal: str = ""
-    """Whom the broker let in, where it asked: two words of one principal are one person's."""
+    """Whom the broker let in, where it asked: two approvals of one principal are one person's."""
 
 
 class InputDecision(Message):
-    """A person's word on an input topic that was stopped; the key is topic and action, the latest one holds."""
+    """A person's decision on an input topic that was stopped; the key is topic and action, the latest one holds."""
 
-    # With `topicid` for a word about one topic, the word would hold for whatever bears its name.
+    # With `topicid` mistyped for `topic_id` a decision on one topic would hold for every later one of its name.
     reads_newer: ClassVar[bool] = False
     schema_name: ClassVar[str] = "input-decision"
     schema_version: SchemaVersion = 1

@@ -39,7 +39,7 @@ _FEW_CLASSES: Final = 20
 class AdoptionRules:
     """What is known of the model beside the registry; ``task`` None is taken from what the version answers.
 
-    ``allow_pickle`` is a person's word that code of the version's author may run here.
+    ``allow_pickle`` is a person's consent that code of the version's author may run here.
     """
 
     positive: str

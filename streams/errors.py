@@ -18,6 +18,7 @@ class Retryable(StreamError):
     """The world may be better in a moment: abort, keep the offsets, try again."""
 
 
+# No room, no quota, read-only, and a device that fails (EIO): somebody mends each, and the same work succeeds.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 # Python's own words, and those of Rust's libraries, which raise errors of their own kinds.

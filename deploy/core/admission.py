@@ -139,9 +139,9 @@ def advance(transition: Transition, policy: Policy, clock_ms: int, origin: Origi
 
 
 def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) -> Transition:
-    """Return what a person's word does: begin, pause, go on, promote, refuse or roll back.
+    """Return what a person's decision does: begin, pause, go on, promote, refuse or roll back.
 
-    A word about nothing is refused in the log.
+    One about nothing is refused in the log.
     """
     known = names(rollout)
     if approval.id not in known:

@@ -63,7 +63,7 @@ def roll_back(
 ) -> Transition:
     """Return the champion alone: needs nothing but the last record. From probation the old champion returns."""
     state = memory(rollout)
-    # From a canary the champion stays; from probation, or after it by a person's word, the one before returns.
+    # From a canary the champion stays; from probation, or after it by a person's decision, the one before returns.
     champion = rollout.champion if rollout.canary else (state.previous or rollout.champion)
     back = rollout.model_copy(
         update={

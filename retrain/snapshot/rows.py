@@ -90,7 +90,7 @@ class LabelledRows:
             # Labels stay whatever their time is: the label of a kept row may be of any later moment, and its own time
             # says nothing of its prediction's.
             if kind == "label":
-                # Before labels of one event meet: a word for nothing must not take the place of a truth.
+                # Before labels of one event meet: a text for a missing label must not take the place of a label.
                 gone = missing_label_words(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
             else:

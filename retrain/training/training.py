@@ -215,7 +215,7 @@ class Training:
         )
 
     def _say(self, share: float, text: str) -> None:
-        """Leave word of what is being done, whole or not at all; see ``process.progress``."""
+        """Write down what is being done, whole or not at all; see ``process.progress``."""
         part = self.directory / (PROGRESS_FILE + ".part")
         part.write_text(json.dumps({"share": round(share, 3), "text": text}))
         part.replace(self.directory / PROGRESS_FILE)
