@@ -153,6 +153,15 @@ def timing(state: AgeState, cost: float, week: int, helps: float = 1.0) -> Timin
     )
 
 
+def _joined(history: Iterable[ServedVersion]) -> list[Week]:
+    """The weeks of all versions in order, one that two of them served once."""
+    found: dict[int, Week] = {}
+    for week in (week for version in history for week in version.weeks):
+        known = found.get(week.number, Week(week.number, 0, 0))
+        found[week.number] = Week(week.number, known.rows + week.rows, known.wrong + week.wrong)
+    return [found[number] for number in sorted(found)]
+
+
 def _rows_a_week(weeks: Sequence[Week]) -> float:
     """Labelled rows a week of late."""
     latest = weeks[-FRESH_WEEKS:]
@@ -183,14 +192,14 @@ class AgeRecord:
         helped so far, against the price. By hand: 2 points of 1 000 rows a week are 40 wrong answers in two weeks, of
         which half go, a price of 50 is not paid.
         """
-        versions = self.state.versions
-        if self._cost is None or not versions or not versions[-1].weeks or harm.source == "unknown":
+        # The week that goes on is a part of one. Of versions before, too: a new one has no whole week, and the traffic
+        # and the price are known all the same.
+        running = max((week.number for version in self.state.versions for week in version.weeks), default=0)
+        history = [replaced(version, weeks=_before(version, running)) for version in self.state.versions]
+        weeks = _joined(history)
+        if self._cost is None or not weeks or harm.source == "unknown" or harm.measure != ACCURACY:
             return ""
-        # The week that goes on is a part of one.
-        weeks = versions[-1].weeks[:-1]
-        if not weeks or harm.measure != ACCURACY:
-            return ""
-        helps, curve = help_share(*self.cures), AgeingCurve.fit(versions)
+        helps, curve = help_share(*self.cures), AgeingCurve.fit(history)
         rows = _rows_a_week(weeks) * HORIZON_WEEKS * helps
         # No model takes away more than what rose.
         share = min(curve.cure, 1.0)

@@ -203,6 +203,20 @@ def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
     assert AgeRecord(None).of_incident(small) == ""
 
 
+def test_a_version_without_a_whole_week_does_not_ask_regardless_of_the_price():
+    record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
+    small = Harm("measured", "", "accuracy", 0.02, 0.01, 0.03, 0.9, 500)
+    ask(record, policy, 3)
+    # The new version answers from the middle of the last week on: that week is one of 1 000 rows, not two of 500.
+    record.judge(labels(3 * WEEK_MS, 50, 500), CHAMPION, policy, 4 * WEEK_MS, None)
+    new = WatchIdentity("fraud", "2", "", "digest")
+    for at, rows in ((3, 500), (4, 10)):
+        record.judge(labels(at * WEEK_MS + 1, rows // 10, rows), new, policy, 5 * WEEK_MS, None)
+        assert record.of_incident(small).startswith(
+            "not shown to pay so far: 20 wrong answers (1 to 58) in 2 weeks of 1000"
+        )
+
+
 def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
     worse = Harm("measured", "", "accuracy", 0.08, 0.07, 0.09, 0.9, 500)
