@@ -5,10 +5,13 @@ import pytest
 from kafka import errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.clients import theirs
 from stationkeeper.streams.kafka.source import KafkaSource
 from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import KafkaSettings
+from tests.conformance.worlds import KafkaWorld, take_over
 
 
 def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:
@@ -64,3 +67,27 @@ def test_a_client_that_leaves_two_questions_unanswered_is_replaced(monkeypatch: 
     # The next poll joins with a new client; that the old one's partitions are gone is told like any rebalance.
     assert source.poll(0.1, 10) == []
     assert (subscribed, source.joined(), source.take_rebalance()) == ([("scores",)], False, True)
+
+
+@pytest.mark.broker
+def test_offsets_of_a_process_that_died_in_its_transaction_are_known_once_it_begins_anew(kafka: FoundBroker) -> None:
+    world = KafkaWorld(kafka.bootstrap)
+    try:
+        topic = world.create("in", 1)
+        place = Partition(topic, 0)
+        source = world.source(world.settings(transaction_timeout="5s"))
+        source.subscribe([topic])
+        take_over(source)
+        dead: Any = world.sink(world.settings(transaction_timeout="10m"))
+        dead.recover()
+        dead.begin()
+        dead.commit({place: 3}, source.group())
+        # As kill -9 leaves it: offsets in a transaction that nobody will end before its ten minutes are over.
+        dead.begin()
+        dead._producer.send_offsets_to_transaction({theirs(place): OffsetAndMetadata(9, "", -1)}, source.group())
+        with pytest.raises(Retryable, match="KafkaTimeoutError"):
+            source.committed([place])
+        world.sink(world.settings()).recover()
+        assert source.committed([place]) == {place: 3}
+    finally:
+        world.close()
