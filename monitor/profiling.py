@@ -167,10 +167,8 @@ def _missing(value: object) -> bool:
 
 
 def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:
-    if isinstance(pane, str):
-        return parse_duration(pane)
     if pane is not None:
-        return int(pane)
+        return _positive(pane, parse_duration(pane) if isinstance(pane, str) else int(pane))
     span = int(times[-1] - times[0]) + 1
     # A minute, ten, an hour, a day: what people read off a clock.
     lengths = (60_000, 600_000, 3_600_000, 86_400_000)
@@ -187,4 +185,10 @@ def _pane_rows(pane: str | int | None) -> int:
         raise ValueError(  # noqa: TRY004 - a value that does not fit, like the others
             f"pane {pane!r}: without a time column a pane is a number of rows, e.g. 50"
         )
-    return pane or PANE_ROWS
+    return PANE_ROWS if pane is None else _positive(pane, pane)
+
+
+def _positive(given: str | int, length: int) -> int:
+    if length < 1:
+        raise ValueError(f"pane {given!r}: must be above 0; write for example 1m, or a number of rows without a time")
+    return length

@@ -98,3 +98,13 @@ def test_a_rebalanced_set_is_undone_by_weight_or_prior_by_hand():
         assert made.rows == subject.rows == 6
         assert counts == {"'a'": 5, "'b'": 1}
     assert by_prior.digest == by_weight.digest
+
+
+@pytest.mark.parametrize("pane", [0, -5, "0m"])
+def test_a_pane_without_length_is_refused(pane: Any):
+    data = {"x": np.arange(100.0), "at": np.arange(100) * 60_000}
+    with pytest.raises(ValueError, match="must be above 0"):
+        profile(data, time="at", pane=pane)
+    if isinstance(pane, int):
+        with pytest.raises(ValueError, match="must be above 0"):
+            profile(data, ordered=True, pane=pane)

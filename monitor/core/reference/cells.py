@@ -50,6 +50,10 @@ HASH_BUCKETS = 64
 of 5 % among 100 000 is found after 200 events with 64 buckets, after 2 225 in one open cell. Half the buckets hold
 twice the mass each, so it stands out half as well; double the buckets or values add empty cells to every pane."""
 
+MAX_NAME = 512
+"""Longest name of a subject or of a value with a cell of its own: honest ones have tens of characters, and a message on
+a topic must not make a role allocate without end. Longer values are counted in the hash buckets."""
+
 KNOWN_VALUES = 4096
 """Most values whose 32-bit hashes a reference keeps, to tell new ones: 16 kB a category. A new value is taken for a
 known one by collision in one of a million. Beyond it, new values are not judged at all (``rate_checks``)."""
@@ -351,7 +355,8 @@ def categorical_cells(
     """Freeze the cells of a category from its distinct ``keys`` and their ``weights`` float64[len(keys)]."""
     # By weight, then by name: a tie at the last place would else give another digest for the same rows.
     order = sorted(range(len(keys)), key=lambda i: (-weights[i], keys[i]))
-    names = tuple(value_name(keys[i], salt) if sensitive else keys[i] for i in order[:top])
+    named = [i for i in order if sensitive or len(keys[i]) <= MAX_NAME]
+    names = tuple(value_name(keys[i], salt) if sensitive else keys[i] for i in named[:top])
     hashes = [hash_value(keys[i], salt) & 0xFFFFFFFF for i in order[:KNOWN_VALUES]]
     return CategoricalCells(names, buckets, np.unique(np.array(hashes, np.uint32)), salt, sensitive)
 

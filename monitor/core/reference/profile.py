@@ -17,6 +17,7 @@ from stationkeeper.contracts.column import (
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.monitor.core.reference.cells import (
+    MAX_NAME,
     QUALITY,
     Cells,
     Counts,
@@ -35,7 +36,6 @@ from stationkeeper.monitor.core.reference.outcomes import (
 )
 from stationkeeper.monitor.core.reference.pairs import MOST_PAIRS, choose_pairs
 from stationkeeper.monitor.core.reference.reference import (
-    MAX_NAME,
     Kind,
     Reference,
     ReferenceSubject,
@@ -118,6 +118,9 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         raise ValueError(f"columns must have the same number of rows, at least one; got {dict(list(rows.items())[:8])}")
     roles = Roles(tuple(features) if features is not None else None, prediction, label, weight, tuple(ignored))
     named = roles.inputs(arrays)
+    for name in named:
+        if len(name) > MAX_NAME:
+            raise ValueError(f"column {name[:40]!r}… has a name of {len(name)} characters, at most {MAX_NAME}: rename it")
     for name in (*categorical, *sensitive):
         if name not in arrays:
             raise ValueError(f"column {name!r} is not in the data; columns are {', '.join(sorted(arrays)[:50])}")

@@ -29,10 +29,6 @@ HOURS_OF_WEEK = 168
 most traffic has (STATISTICS.md, section 2.8)."""
 
 
-MAX_NAME = 512
-"""Longest name of a subject that a file may have: honest ones have tens of characters, and a message on a topic must
-not make a role allocate without end."""
-
 
 class Kind(StrEnum):
     """How a subject's values are counted."""

@@ -3,12 +3,13 @@
 import base64
 import binascii
 import json
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -21,17 +22,17 @@ from stationkeeper.monitor.core.reference.cells import (
     FINE_CELLS,
     HASH_BUCKETS,
     KNOWN_VALUES,
+    MAX_NAME,
     QUALITY,
     CategoricalCells,
     Cells,
     Counts,
     NumericCells,
 )
-from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
+from stationkeeper.monitor.core.reference.outcome_sums import CLASSES, OutcomeSums
 from stationkeeper.monitor.core.reference.pairs import GROUPS, Codes, Pair, PairSide
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
-    MAX_NAME,
     PAIRS_VERSION,
     TIMEZONE_VERSION,
     Kind,
@@ -68,8 +69,9 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
 
-# Bytes of sums over labelled rows: 5 000 classes of twelve bytes three times, with every cell of score and error.
-_MAX_SUMS = 200_000
+# Bytes of sums over labelled rows: twelve for each position that there is, which every class code reaches. A lower bound
+# refused what `dump` had written of a model of some thousand classes; a longer text repeats positions, so it is no sum.
+_MAX_SUMS = 12 * CLASSES.stop
 
 
 class InvalidReference(ValueError):
@@ -109,7 +111,8 @@ def load(text: str | bytes) -> Reference:
         raise InvalidReference(f"reference: not JSON ({error}); write it with `stationkeeper profile`") from error
     top = _Fields(raw, "reference")
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
-    version = top.whole("schema_version", 1, 1_000_000)
+    # Any number of a later release, so that it is told as such.
+    version = top.whole("schema_version", 1, MAX_COUNT)
     if version > TIMEZONE_VERSION:
         raise InvalidReference(
             f"reference.schema_version: {version}, this release reads up to {TIMEZONE_VERSION}; "
@@ -235,6 +238,7 @@ def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
         document["day_floor"] = float(f"{subject.day_floor:.{_FLOOR_DIGITS}g}")
     # Compressed: 168 hours of 256 cells are 170 kB of mostly small numbers, some forty times the rest of a subject.
     if len(subject.strata):
+        # zlib's own default, as for the sums.
         packed = zlib.compress(subject.strata.astype("<i4").tobytes(), 6)
         document["strata"] = {"hours": len(subject.strata), "counts": base64.b64encode(packed).decode()}
     return document
@@ -317,6 +321,7 @@ def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cell
     if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
         raise InvalidReference(f"{fields.path}.values: every value must be text of at most {MAX_NAME} characters")
     try:
+        # Four bytes a value are 5.4 characters of base64; eight leave room and still bound what is read.
         known = base64.b64decode(fields.text("known", empty=True, longest=8 * KNOWN_VALUES), validate=True)
         hashes = np.frombuffer(known, "<u4")
     except (binascii.Error, ValueError) as error:
@@ -330,6 +335,7 @@ def _strata(fields: "_Fields", cells: int) -> Counts:
     hours = fields.whole("hours", 1, HOURS_OF_WEEK)
     size = hours * cells * 4
     try:
+        # Base64 takes 4/3 of what zlib cannot shrink and a few bytes: a text that is longer is no such counts.
         packed = base64.b64decode(fields.text("counts", longest=2 * size + 1_024), validate=True)
         # One byte more than is right, so that a bomb is cut off and still found to be too long.
         raw = zlib.decompressobj().decompress(packed, size + 1)
@@ -364,6 +370,7 @@ def _labels(fields: "_Fields") -> Labels:
 
 def _sums(fields: "_Fields") -> OutcomeSums:
     try:
+        # Twice, as for the strata.
         packed = base64.b64decode(fields.text("sums", longest=2 * _MAX_SUMS), validate=True)
         raw = zlib.decompressobj().decompress(packed, _MAX_SUMS + 1)
         found = OutcomeSums.unpack(raw)
@@ -372,6 +379,11 @@ def _sums(fields: "_Fields") -> OutcomeSums:
     if len(raw) > _MAX_SUMS or np.any(np.diff(found.at) <= 0):
         raise InvalidReference(f"{fields.path}.sums: {len(raw)} bytes of sums, at most {_MAX_SUMS}, in order")
     return found
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a JSON value is a number that a float64 holds: 1e999 and an integer of 400 digits are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _no_constant(name: str) -> float:
@@ -416,7 +428,7 @@ class _Fields:
 
     def number(self, key: str, low: float = -np.inf) -> float:
         def accept(value: object) -> bool:
-            return isinstance(value, int | float) and not isinstance(value, bool) and low <= value
+            return _is_number(value) and low <= value
 
         return float(self._get(key, "a number" if low == -np.inf else f"a number of at least {low}", accept))
 
@@ -432,7 +444,7 @@ class _Fields:
 
     def floats(self, key: str, most: int) -> Floats:
         items = self.items(key, most)
-        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in items):
+        if not all(map(_is_number, items)):
             raise InvalidReference(f"{self.path}.{key}: every item must be a number")
         return np.array(items, np.float64)
 

@@ -19,8 +19,10 @@ from stationkeeper.monitor.core.reference import (
     TrafficProfile,
     dump,
     load,
+    profile,
 )
-from stationkeeper.monitor.core.reference.reference import MAX_NAME
+from stationkeeper.monitor.core.reference.cells import MAX_NAME
+from stationkeeper.monitor.core.reference.outcome_sums import CLASSES
 from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES
 from tests.monitor.core.streams import bank, reference_of
 
@@ -184,8 +186,8 @@ def test_sums_of_labels_come_back_exactly(by_position: dict[int, int]) -> None:
 
 def test_sums_out_of_order_or_beyond_their_bound_are_refused() -> None:
     entry = np.dtype([("at", "<u4"), ("sum", "<i8")])
-    many = np.ones(20_000, entry)
-    many["at"] = np.arange(20_000)
+    many = np.ones(CLASSES.stop + 1, entry)
+    many["at"] = np.arange(len(many))
     for raw in (np.array([(5, 1), (5, 2)], entry).tobytes(), many.tobytes(), b"12345"):
         sums = base64.b64encode(zlib.compress(raw)).decode()
         with pytest.raises(InvalidReference, match=r"reference\.labels\.sums: "):
@@ -219,3 +221,30 @@ def test_hours_of_the_week_must_fill_their_cells() -> None:
     strata = {"hours": 24, "counts": base64.b64encode(zlib.compress(bytes(8))).decode()}
     with pytest.raises(InvalidReference, match="holds 8 bytes, 24 hours"):
         load(broken(["subjects", 0, "strata"], strata))
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    document = {**json.loads(dump(REFERENCE)), "threshold": "HERE"}
+    for text in ("1e999", "-1e999", "1" + 400 * "0"):
+        with pytest.raises(InvalidReference, match=r"reference\.threshold: .*must be a number"):
+            load(json.dumps(document).replace('"HERE"', text))
+    with pytest.raises(InvalidReference, match="every item must be a number"):
+        load(broken(["subjects", 0, "phi"], [10**400]))
+
+
+def test_what_a_profile_of_thousands_of_classes_writes_is_read() -> None:
+    rng = np.random.default_rng(3)
+    data = {"x": rng.normal(size=20_000), "label": rng.integers(0, 6_000, 20_000).astype(str)}
+    data["answer"] = np.where(rng.random(20_000) < 0.8, data["label"], "0")
+    reference = profile(data, prediction="answer", label="label")
+    assert load(dump(reference)).digest == reference.digest
+
+
+def test_values_too_long_for_a_name_are_counted_without_one() -> None:
+    values = np.array(["a" * (MAX_NAME + 1), "b"])[np.arange(200) % 2]
+    for sensitive in ((), ("text",)):
+        reference = load(dump(profile({"text": values}, sensitive=sensitive)))
+        assert [len(value) <= MAX_NAME for value in reference.subjects[0].cells.values] == [True] * (1 + len(sensitive))
+        assert reference.subjects[0].rows == 200
+    with pytest.raises(ValueError, match=f"name of {MAX_NAME + 1} characters, at most {MAX_NAME}"):
+        profile({"x" * (MAX_NAME + 1): values})
