@@ -38,6 +38,7 @@ class HashTable:
         """Begin empty; a rebuild in the same size keeps its memory, for new pages cost as much as filling them."""
         if slots != len(self._value):
             self._mask = np.int64(slots - 1)
+            # Of a product's 64 bits those that number 2^k slots: 64 - k, and such a number has k + 1 bits itself.
             self._shift = np.uint64(65 - slots.bit_length())
             # A slot's hash and value lie side by side: a slot of a large table then costs one cache miss and not two.
             cells = np.zeros((slots, 2), np.int64)

@@ -134,6 +134,7 @@ class References:
         if settings is not None and settings.threshold is not None:
             return settings.threshold
         reference = self.of(model, version)
+        # Half, as classifiers decide unless they are told otherwise; it is counted anew once a reference says.
         return 0.5 if reference is None else reference.threshold
 
     def positive(self, model: str, version: str) -> str:
@@ -142,6 +143,7 @@ class References:
         if settings is not None and settings.positive is not None:
             return settings.positive
         reference = self.of(model, version)
+        # As most labels of two classes are written, 0 and 1.
         return "1" if reference is None else reference.positive
 
     def features(self, models: tuple[str, ...]) -> dict[str, bool]:

@@ -62,6 +62,7 @@ class QualitySettings(Settings):
     @field_validator("learn_traffic")
     @classmethod
     def _enough(cls, span: int) -> int:
+        # Of each hour of the day the two that tell how far one lies from the other.
         if 0 < span < 2 * DAY_MS:
             raise ValueError(f"{format_duration(span)} teaches no rhythm; write at least 2d, or 0d to judge none")
         return span
@@ -151,7 +152,8 @@ class JoinSettings(Settings):
     cache: FilePath | None = FilePath(".stationkeeper") / "join"
     # Chosen: what a small disk spares; the files of full ``rows`` in each of a few partitions fit in it.
     cache_bytes: Positive = 8 * 1024**3
-    # At about 70 bytes a row, 5 M are 350 MB of memory for each side of a partition (monitor.join.store).
+    # At about 70 bytes a row, 5 M are 350 MB of memory for each side of a partition (monitor.join.store). Fewer than a
+    # thousand are less than a second of a busy topic: no label would meet its prediction.
     rows: Annotated[int, Field(ge=1_000)] = 5_000_000
     # A tenth of that, as corrections are rare and mostly come soon (monitor.join.settled); half forgets sooner, and a
     # correction of what is forgotten is a label of no prediction.
@@ -187,16 +189,20 @@ class ModelSettings(Settings):
     features: Input | None = None
     labels: Input | None = None
     inputs: Literal["prediction", "feature"] | None = None
+    # A minute: what happened is dated to it, and a step of all detectors is paid 1 440 times a day. Panes of less than
+    # a second hold no rows to speak of, and a window holds one pane at least.
     pane: Annotated[Duration, Field(ge=1_000)] = MINUTE_MS
     # A verdict waits for it after each pane. Producers that buffer and retry come within two minutes (Kafka's own
     # delivery.timeout.ms); what comes later is counted as late and only charts take it.
     lateness: Duration = 2 * MINUTE_MS
     # The clocks of machines that keep time at all agree within minutes; further ahead an event would close panes early.
     skew: Duration = 5 * MINUTE_MS
-    # Ids remembered in each partition to drop what is sent twice: eight bytes each, hours of a busy partition.
+    # Ids remembered in each partition to drop what is sent twice, hours of a busy partition: 23 to 64 bytes each
+    # (monitor.hashtable), so that a hundred million take some 4 GB.
     dedupe: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
     segments: tuple[Name, ...] = ()
-    # A month holds chargebacks and cancelled orders as they are usually told; longer costs memory of the join alone.
+    # A month holds chargebacks and cancelled orders as they are usually told; longer costs memory of the join alone. At
+    # least a second, as panes.
     label_horizon: Annotated[Duration, Field(ge=1_000)] = 30 * DAY_MS
     # Chosen for labels that come within minutes or hours. Set it to when labels are complete: of labels that come by
     # class (fraud first) a shorter one reads the first to come as all.
@@ -205,6 +211,7 @@ class ModelSettings(Settings):
     value: ValueSettings | None = None
     # The median: its loss is half the mean absolute error, so that it says the same.
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    # An hour, as in `core.watch`.
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     values: ValueRules = ValueRules()
     positive: ClassName | None = None

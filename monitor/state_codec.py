@@ -16,6 +16,7 @@ FORMAT: Final = 2
 # doubles the records of a large state.
 PART_BYTES: Final = 512 * 1024
 
+# Codes of msgpack extensions, in every state record that holds an array: none is ever given another meaning.
 _ARRAY, _NARROW = 1, 2
 _WIDTHS = (np.uint8, np.uint16, np.uint32)
 # No state is near 1 GiB; a damaged length must end in an error and not take the memory of the host.
@@ -76,6 +77,7 @@ def refuse_other(key: bytes, value: bytes, newest: int) -> None:
 
 def freeze(value: Any) -> bytes:
     """Return plain nested values and numpy arrays as compressed bytes."""
+    # Near the fastest: state is written with every pane, and most of it is counts that are narrow already.
     return zstandard.ZstdCompressor(level=1).compress(_encoder.encode(value))
 
 

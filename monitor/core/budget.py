@@ -72,6 +72,7 @@ class Budget:
             (
                 (u, m)
                 for u, m in sorted(_MINUTES.items(), key=lambda x: -x[1])
+                # Days, not months: "1 per 30 days" is how people write it.
                 if u != "month" and self.period >= m and self.period % m == 0
             ),
             ("minute", 1.0),
@@ -118,6 +119,8 @@ def split_alpha(alpha: float, groups: Sequence[str], segments: Sequence[str]) ->
     alphas: dict[tuple[str, str], float] = {}
     for group in groups:
         share = alpha * SHARES[group] / total
+        # Half: all traffic then needs log 2 = .7 nats more than alone, however many segments there are. An even part
+        # for each would cost it log 201 = 5.3 beside two hundred.
         alphas[group, ""] = share / 2 if others else share
         for segment in others:
             alphas[group, segment] = share / 2 / len(others)

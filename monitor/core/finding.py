@@ -18,6 +18,8 @@ class Dated(State, frozen=True, array_like=True):
     row: int | None = None
 
 
+_CHECKS = frozenset(check.value for check in Check)
+
 # Ascending, so that levels compare; `budget.level_of` returns the same numbers.
 NONE, INFORM, WARN, PAGE = 0, 1, 2, 3
 
@@ -68,3 +70,13 @@ class Finding:
     def strength(self) -> float:
         """How far above its threshold, in nats; rules without an e-value count as just above."""
         return self.score - self.threshold if self.budgeted else 0.0
+
+
+def subject_of_key(key: str) -> str:
+    """Return the name of the subject in a finding's key, which may hold colons: that of ``feature:geo:lat`` is geo:lat.
+
+    What stands behind the last colon is a check only if there is one of that name.
+    """
+    rest = key.partition(":")[2]
+    name, _, check = rest.rpartition(":")
+    return name if name and check in _CHECKS else rest

@@ -14,6 +14,7 @@ from stationkeeper.monitor.core.adoption import FEW_DAYS
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget, log_thresholds
 from stationkeeper.monitor.core.detect import (
     ADAPTIVE_WEIGHT,
+    ETA,
     PART_SHARE,
     RANK_CELLS,
     AlternativeTable,
@@ -37,8 +38,6 @@ HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
 LARGEST_SHIFT = 4.0
 LARGEST_SCALE = 6.0
 LARGEST_SHARE = 0.9
-# The chance that the reference misleads, for the whole model: `DetectorPlan.eta`.
-_ETA = 0.01
 # Halvings of the bisection: 4 sd / 2^14 is far below the two digits that are printed.
 _STEPS = 14
 # Steps of the growing bag's integral, quadratic in time because a bag absorbs fastest at first; the benchmark `power`
@@ -125,9 +124,7 @@ def power_card(
     if not rows_per_hour > 0:
         raise ValueError(f"rows_per_hour must be above 0, got {rows_per_hour}")
     rows = rows_per_hour * _PANE_MS / 3_600_000
-    clock = _BudgetClock(
-        rows, budget.elapsed(max(round(rows), 1), _PANE_MS) if budget.clock == "rows" else _PANE_MS / 60_000
-    )
+    clock = _BudgetClock(rows, budget.elapsed(max(round(rows), 1), _PANE_MS))
     hours = _MONTH_HOURS * (rows_per_hour if budget.clock == "rows" else 60.0)
     alphas = split_budget(reference, WatchSettings(budget=budget), "")
     out = []
@@ -139,7 +136,7 @@ def power_card(
         importance = np.array([p.importance for p in planned])
         limits = log_thresholds(alphas[group], importance, [2 if p.kind == "numeric" else 1 for p in planned])
         quality = float(log_thresholds(alphas["quality"] * (1 - TRACE_SHARE), np.ones(rate_count(reference)))[0])
-        eta = _ETA / (len(subjects) * max(len(planned[0].reference), 1))
+        eta = ETA / (len(subjects) * max(len(planned[0].reference), 1))
         for subject, plan, limit in zip(subjects, planned, limits, strict=True):
             share = plan.importance / importance.sum()
             out.append(
@@ -147,7 +144,7 @@ def power_card(
                     subject=subject.name,
                     false_pages=alphas[group] * share * hours,
                     **_drift_power(subject, plan, float(limit), eta, clock, rows_per_hour),
-                    **_rate_power(subject, quality, _ETA / rate_count(reference), clock, rows_per_hour),
+                    **_rate_power(subject, quality, ETA / rate_count(reference), clock, rows_per_hour),
                 )
             )
     notes = tuple(note for note in reference.notes if note.startswith(FEW_DAYS))
@@ -166,7 +163,9 @@ class _BudgetClock:
         steps = np.diff(times, prepend=0.0)[:, None]
         total = np.cumsum(growth * steps, axis=0)
         middle = total - growth * steps / 2
-        # Evidence that started later grew for less time; the clip keeps exp finite.
+        # Evidence that started later grew for less time. The clip keeps exp and its sum over a day of rows finite:
+        # beyond e^50 evidence shrinks, and nothing is found anyway. Rows a pane are above 0, a quiet model's far below
+        # 1.
         starts = 1.0 + (np.exp(np.clip(-middle, -700, 50)) * steps).sum(0) / max(self.rows, 1e-9)
         with np.errstate(divide="ignore"):
             score = total[-1] + np.log(starts * self.elapsed) + np.log(weight)
@@ -222,6 +221,8 @@ class _Tables:
         used = grouping.reference.used[0]
         p = against.null.p[0]
         self._missing = float(p[-1])
+        # As in `ordered_alternatives`: what rounding leaves below 1 is 1, and a subject all of whose rows are missing
+        # has no mass to divide by.
         edges = np.clip(np.cumsum(p[:-1]) / max(1 - self._missing, 1e-12), 0, 1)
         self._scores = normal_ppf(np.append(0.0, np.where(edges > 1 - 1e-12, 1.0, edges)))
         self._used = used

@@ -155,7 +155,8 @@ class Waiting:
             self.expire(before)
         if self.alive <= self._most:
             return self._rows[:0]
-        # Not just below the limit, or each record would evict again: 6 % at once, as the docstring says.
+        # Not just below the limit, or each record would evict again: 6 % at once. Half of it evicts twice as often, at
+        # double an eighth of the room is lost right after.
         excess = self.alive - (self._most - self._most // 16)
         # The first come go: what waited longest is the least likely to be met yet.
         gone = np.flatnonzero(self._alive[: self._used])[:excess]

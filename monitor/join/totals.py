@@ -26,8 +26,9 @@ class JoinTotals:
         """Sum what the partitions counted; to be called when all of it is durable."""
         counts = dict.fromkeys(COUNTS, 0)
         for one in partitions:
-            for name, count in one.items():
-                counts[name] += count
+            # State of a later build may hold a name that is not known here: it is kept, and not shown.
+            for name in counts:
+                counts[name] += one.get(name, 0)
         return cls(counts, waiting, rebuilding)
 
     def detail(self) -> dict[str, Any]:

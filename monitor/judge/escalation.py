@@ -7,6 +7,7 @@ from stationkeeper.contracts.messages import Level, RetrainRequest, Rollout, Ver
 from stationkeeper.contracts.model_status import HarmStatus, IncidentStatus, MovedSubject
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.times import to_datetime
+from stationkeeper.monitor.core.finding import subject_of_key
 from stationkeeper.monitor.core.incidents import (
     NOVELTY,
     RETRY_PANES,
@@ -106,6 +107,7 @@ class Escalation:
         for incident in outcome.closed:
             self._waiting.pop(incident.id, None)
             self.harms.weigh(incident, stepped.watch)
+            # Five names are a line that a person reads; the incident has them all.
             why = f"healed: {', '.join(incident.subjects[:5])} came back"
             healed = self.requests.withdraw(why, incident.id, rollout=rollout)
             requests += [] if healed is None else [healed]
@@ -246,6 +248,7 @@ def _paged_late(opening: Verdict, harm: Harm, now: int) -> Verdict:
 def _harm_status(harm: Harm) -> HarmStatus:
     """What an incident costs as people and messages see it; what is not known is left out."""
     status: HarmStatus = {"source": harm.source, "reason": harm.reason, "words": harm_words(harm)}
+    # Six digits are beyond what the interval knows, and the same numbers wherever they are shown.
     if harm.void:
         status["void"] = round(harm.void, 6)
     if harm.source == "unknown":
@@ -290,7 +293,7 @@ def _incident_status(incident: Incident, answer: RequestAnswer | None, *, pages:
         "onset_low": incident.onset.low,
         "onset_high": incident.onset.high,
         "opened": incident.opened,
-        "leader": incident.leader.split(":")[1],
+        "leader": subject_of_key(incident.leader),
         "subjects": list(incident.subjects),
     }
     status["moved"] = [_moved(member) for member in incident.members]

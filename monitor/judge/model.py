@@ -198,10 +198,11 @@ class ModelJudge:
         """Judge labels that were read after the last pane, which began at ``start``, had closed: a catch-up ends so."""
         closed = self.pending.late(start).aged(self.cohorts.labelled, self.labelled)
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
-        decided = list(self._learn(closed, start + self.settings.pane))
+        end = start + self.settings.pane
+        decided = list(self._learn(closed, end))
         verdicts = tuple(one for found, _ in decided for one in found)
         requests = tuple(one for _, asks in decided for one in asks)
-        self.retrainings.cures.asked(requests, self.watches.of(self.succession.champion))
+        self.retrainings.asked(requests, end, self.watches.of(self.succession.champion))
         self.escalation.count(verdicts)
         return Decisions(history, verdicts, requests, judged=True)
 

@@ -1,7 +1,7 @@
 """Foreign detectors beside our own: they see the same closed panes, warn, and spend no false-page budget."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 
+if TYPE_CHECKING:
+    from stationkeeper.monitor.plugins.port import Detector
+
 _KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
 
 
@@ -25,7 +28,10 @@ class PluginWatchState(State, frozen=True):
 
 
 class PluginWatch:
-    """The configured plug-ins of one watch, one instance a subject; each warns once until it is quiet again."""
+    """The configured plug-ins of one watch, one instance a subject; each warns once until it is quiet again.
+
+    One that refuses a subject with ``ValueError`` does not watch it; ``unable`` are those that watch none, with why.
+    """
 
     def __init__(self, names: Sequence[str], reference: Reference, named: WatchIdentity) -> None:
         # The registry knows river; nobody who does not ask for a plug-in pays for that.
@@ -33,14 +39,21 @@ class PluginWatch:
         from stationkeeper.monitor.plugins.registry import load
 
         self._reference, self._named = reference, named
-        self._detectors = {
-            f"{name}/{subject.name}": (subject, load(name, Watched(subject.name, subject.counts, _values(subject))))
-            for name in names
-            for subject in reference.subjects
-            # A subject that the reference never saw has nothing to compare with.
-            if subject.rows
-        }
+        self._detectors: dict[str, tuple[ReferenceSubject, Detector]] = {}
         self._loud: set[str] = set()
+        refused: dict[str, str] = {}
+        for name in names:
+            # A subject that the reference never saw has nothing to compare with.
+            for subject in (one for one in reference.subjects if one.rows):
+                try:
+                    made = load(name, Watched(subject.name, subject.counts, _values(subject)))
+                # A rule for categories watches no number; that must not keep our own detectors from judging.
+                except ValueError as error:
+                    refused.setdefault(name, str(error))
+                    continue
+                self._detectors[f"{name}/{subject.name}"] = subject, made
+        busy = {key.partition("/")[0] for key in self._detectors}
+        self.unable = {name: why for name, why in refused.items() if name not in busy}
 
     def step(self, pane: Pane) -> list[Verdict]:
         """Take a closed pane with rows; returns the new warnings."""

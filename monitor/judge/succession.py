@@ -18,7 +18,9 @@ from stationkeeper.monitor.references import References
 STEADY_PANES = 30
 STEADY_ROWS = 500
 
-# Panes for which the counts of both references may still come, from partitions that see the new one later.
+# Panes for which the counts of both references may still come, from partitions that see the new one later: a tally
+# reads a reference within seconds, so five minutes outlast one that restarts. At half a slow start ends a watch that
+# comes back, at double incidents of the old reference stay open for five minutes more.
 GRACE_PANES = 5
 
 
@@ -141,6 +143,7 @@ class Succession:
         ended = []
         for incident in watch.incidents():
             verdict = recovered_verdict(watch.identity, incident, now=now, rows=rows, last_row=None)
+            # Five names, as in the verdict that is changed here.
             changes = {
                 "reason": f"{', '.join(incident.subjects[:5])}: {why}",
                 "evidence": {**verdict.evidence, **evidence},

@@ -74,8 +74,11 @@ class Views:
         # A model whose state is not built yet has no status: it is left out, not shown as unknown.
         self.status = {"role": "judge", "models": [view.status for view in views if view.status is not None]}
         self.samples = [sample for view in views for sample in view.samples]
-        counts = {name: judge.watches.refused for name, judge in sorted(self._judges.items())}
+        judges = sorted(self._judges.items())
+        counts = {name: judge.watches.refused for name, judge in judges}
         refused = {f"panes of {name} without a watch": count for name, count in counts.items() if count}
+        unable = {f"{d} of {name}": why for name, judge in judges for d, why in judge.watches.unable.items()}
+        if refused or unable:
+            self.status["detail"] = {**refused, **unable}
         if refused:
-            self.status["detail"] = refused
             self.samples.append(Sample("stationkeeper_limits_refused_total", ("watches",), sum(refused.values())))

@@ -84,6 +84,11 @@ class Watches(Mapping[WatchKey, Watch]):
     def __len__(self) -> int:
         return len(self._by_key)
 
+    @property
+    def unable(self) -> dict[str, str]:
+        """The configured plug-ins that can watch no subject of some version, with why."""
+        return {name: why for plugins in self._plugins.values() for name, why in plugins.unable.items()}
+
     def of(self, version: str | None) -> list[Watch]:
         """Return the watches of a version, in order."""
         return [watch for key, watch in self.items() if key.version == version]
@@ -162,6 +167,10 @@ class Watches(Mapping[WatchKey, Watch]):
     def end(self, key: WatchKey) -> Watch | None:
         """Let a watch go and return it; what was stored of it goes too, or a restart would revive it."""
         self._plugins.pop(key, None)
+        # A segment of that version that comes back shows anew what it looks like; kept, counts of every version that
+        # ever served would be written with each pane.
+        self._segment_counts.pop(key, None)
+        self._growing.pop(key, None)
         self.changed.add(key)
         return self._by_key.pop(key, None)
 

@@ -31,6 +31,7 @@ def check_detector(make: Factory, subject: Watched, options: Mapping[str, Any] |
         raise NotConforming(f"{detector.rule} gives no alarm though all rows moved to one cell of {subject.name!r}")
     again = make(subject, dict(options or {}))
     for start, pane in enumerate(panes):
+        # A little before the shift, so that what a restart forgets shows in the answer to it.
         if start == PANES // 2 - 3:
             again = _restarted(make, again, subject, options)
         if not _same(_step(again, pane, start), alarms[start]):
@@ -64,6 +65,7 @@ def _same(one: Alarm | None, other: Alarm | None) -> bool:
 
 def _panes(subject: Watched) -> list[Counts]:
     shares = subject.reference[:-1] / subject.reference[:-1].sum()
+    # Any seed: the same panes both times.
     rng = np.random.default_rng(1)
     steady = [np.append(rng.multinomial(ROWS, shares), 0) for _ in range(PANES // 2)]
     moved = np.zeros(subject.reference.size, np.int64)

@@ -32,7 +32,7 @@ def load(name: str, subject: Watched, options: Mapping[str, Any] | None = None) 
     if library == "river" and detector in NAMES:
         return RiverDetector(detector, subject, chosen)
     if not is_known(name):
-        # Looser than difflib's .6: the library's prefix alone is a third of a short name.
+        # Looser than difflib's .6: the library's prefix alone is a third of a short name. Three are read at a glance.
         near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
         raise ValueError(f"no detector plug-in {name!r}; did you mean {', '.join(near)}?")
     built: Detector = load_plugin(PluginGroup.DETECTORS, name)(subject, chosen)

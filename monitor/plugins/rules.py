@@ -58,7 +58,8 @@ RULES: Mapping[str, Rule] = {
     "vertex.l_infinity": Rule(st.l_infinity, 0.3, numeric=False),
     "psi": Rule(st.psi, 0.2, bins=10),
 }
-"""Rule names as the tools spell their statistics; `psi` is the folklore rule of deciles at .2."""
+"""Rule names as the tools spell their statistics, thresholds and bins as they are the tools' own defaults; `psi` is the
+folklore rule of deciles at .2."""
 
 OPTIONS = ("window", "threshold")
 

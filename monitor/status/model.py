@@ -118,7 +118,8 @@ class ModelView:
 
     def _incidents(self) -> list[IncidentStatus]:
         judge = self._judge
-        found = list(judge.escalation.recovered)
+        # Copies: what is added below is for people, and is no part of the judge's state.
+        found = [status.copy() for status in judge.escalation.recovered]
         for key, watch in judge.watches.items():
             for incident in (*watch.incidents(), *watch.lifecycle.incidents.closed):
                 found.append(judge.escalation.incident_status(incident, key, judge.succession.champion))

@@ -56,6 +56,7 @@ class ArmSums:
 
     def __init__(self) -> None:
         self._slots: dict[tuple[int, str], int] = {}
+        # For the panes of a first batch; it grows by what comes.
         self._sums = np.zeros((16, _WIDE), np.int64)
 
     def __len__(self) -> int:

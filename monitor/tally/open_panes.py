@@ -36,6 +36,7 @@ class OpenPanes:
         self.owner, self.width = owner, width
         self._merge_from = merge_from
         self._slots: dict[tuple[int, str], int] = {}
+        # For the panes of a first batch; it grows by what comes.
         self._rows = np.zeros(16, np.int64)
         self._vectors: dict[int, Counts] = {}
         self._new: dict[int, NewValues] = {}

@@ -46,6 +46,7 @@ def decide_plainly(answer: Any, settings: ModelSettings, reference: Reference | 
         return Decision(float(chosen), bisect_right(_EDGES, float(chosen)), chosen)
     threshold = settings.threshold
     if threshold is None:
+        # Half and the class 1 where no reference says, as the tally; written again here on purpose.
         threshold = 0.5 if reference is None else reference.threshold
     return Decision(float(answer), bisect_right(_EDGES, float(answer)), float(answer) >= threshold)
 

@@ -35,6 +35,7 @@ def tally_value(mine: Counter[int], reference: Reference, subject: ReferenceSubj
     elif isinstance(cells, NumericCells):
         if not isinstance(value, bool | int | float):
             fails("wrong_type")
+        # The largest float64 is 1.8e308; Python's integers have no end, and `math.isfinite` raises for longer ones.
         elif (isinstance(value, int) and abs(value) > 10**308) or not math.isfinite(value):
             fails("not_finite")
         else:

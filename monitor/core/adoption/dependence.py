@@ -64,6 +64,7 @@ def learned_phi(
         count = len(blocks)
         if count < MIN_BLOCKS:
             break
+        # An alternative that takes one value alone has no variance but rounding's, and nothing to be inflated.
         ratio = np.divide((blocks**2).sum(axis=0), iid, out=np.ones(rows), where=iid > 1e-12)
         sure = ratio > 1 + SURE * np.sqrt(2 / count)
         inflation = np.maximum(inflation, np.where(sure, ratio, 1.0))

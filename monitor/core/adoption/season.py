@@ -34,6 +34,11 @@ SEASON = 0.02
 _SURE = 4.0
 # Rows that a parent's mix is worth at least: below, a first rare value would stand alone in its stratum.
 _LEAST_PRIOR = 20.0
+# Stands for 0 in denominators: shares and rows of hours that have none.
+_TINY = 1e-300
+# Largest share of a usual mix that one day made itself: of its weekday alone it is all of it, and what is divided by
+# the rest would be without bound; of two such days it is half.
+_MOST_OWN = 0.5
 # How far a day may tilt a cell of an hour's mix: a cell of a few rows on one day proves no factor beyond ten.
 _TILT = 10.0
 
@@ -223,9 +228,10 @@ def learn_season(counts: SeasonCounts) -> Season:
     share = coarse / max(total, 1.0)
     class_mix, class_rows = _shrunk(classes, share[None], class_kappa, total)
     day_mix, day_rows = _shrunk(by_day, class_mix[_WEEKEND], day_kappa, class_rows[_WEEKEND])
+    # One row in all on both sides, so that a cell without rows has no tilt.
     tilt = np.clip((day_mix + 1 / max(total, 1.0)) / (share + 1 / max(total, 1.0)), 1 / _TILT, _TILT)
     main = (hour_mix[None] * tilt[:, None, counts.grid]).reshape(HOURS_OF_WEEK, -1)
-    main /= np.maximum(main.sum(axis=1, keepdims=True), 1e-300)
+    main /= np.maximum(main.sum(axis=1, keepdims=True), _TINY)
     known = np.minimum(hour_rows[None, :], day_rows[:, None]).ravel()
     main_coarse = _folded(main, counts.grid)
     week_kappa = _interaction(counts, main_coarse, within)
@@ -249,7 +255,7 @@ def _shrunk(groups: Counts, parents: Floats, kappa: float, most: Floats | float)
     if not np.isfinite(kappa):
         return np.broadcast_to(parents, groups.shape).copy(), prior
     rows = groups.sum(axis=1) + prior
-    return (groups + prior[:, None] * parents) / np.maximum(rows, 1e-300)[:, None], rows
+    return (groups + prior[:, None] * parents) / np.maximum(rows, _TINY)[:, None], rows
 
 
 def _interaction(counts: SeasonCounts, main: Floats, within: tuple[Floats, int]) -> float:
@@ -262,7 +268,8 @@ def _interaction(counts: SeasonCounts, main: Floats, within: tuple[Floats, int])
     degrees = int(seen.sum()) - 1
     p = week.sum(axis=0) / max(rows.sum(), 1.0)
     variance = float((p * (1 - p)).sum())
-    # An hour of the week that was seen once shows no noise of its own: two weeks at least.
+    # An hour of the week that was seen once shows no noise of its own: half of them must have been seen twice, so some
+    # ten days; with fewer a holiday in the one week would be the rhythm of its hours.
     if free < HOURS_OF_WEEK // 2 or degrees < 1 or variance <= 0:
         return np.inf
     noise = max(float((squares - block_squares(week)).sum()) / (free * variance), 1.0)
@@ -272,18 +279,18 @@ def _interaction(counts: SeasonCounts, main: Floats, within: tuple[Floats, int])
         return np.inf
     spread = float(rows.sum()) * degrees / max(int(seen.sum()), 1)
     rho = (between / variance - degrees * noise) / max(spread, 1.0)
-    return noise / max(rho, 1e-300)
+    return noise / max(rho, _TINY)
 
 
 def _usual_days(counts: SeasonCounts, strata: Floats, day_rows: Floats, by_day: Counts) -> tuple[Floats, Floats]:
     """The expected mix of each weekday [7, K], and the share of it that one of its days made itself, [7]."""
     rows = counts.week.sum(axis=1).astype(np.float64)
-    mixed = strata / np.maximum(strata.sum(axis=1, keepdims=True), 1e-300)
+    mixed = strata / np.maximum(strata.sum(axis=1, keepdims=True), _TINY)
     weighted = (rows[:, None] * mixed).reshape(DAYS_OF_WEEK, HOURS_OF_DAY, -1).sum(axis=1)
-    expected = weighted / np.maximum(weighted.sum(axis=1, keepdims=True), 1e-300)
+    expected = weighted / np.maximum(weighted.sum(axis=1, keepdims=True), _TINY)
     number = np.bincount(counts.weekday, minlength=DAYS_OF_WEEK)
     one = by_day.sum(axis=1) / np.maximum(number, 1)
-    return expected, np.minimum(one / np.maximum(day_rows, 1.0), 0.5)
+    return expected, np.minimum(one / np.maximum(day_rows, 1.0), _MOST_OWN)
 
 
 def _folded(cells: Floats | Counts, grid: Integers) -> Floats:

@@ -7,6 +7,8 @@ from stationkeeper.contracts.messages import LearningCurve, RetrainRequest, Roll
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.ageing.asking import asking
+from stationkeeper.monitor.core.ageing.curve import HORIZON_WEEKS
+from stationkeeper.monitor.core.ageing.timing import WEEK_MS
 from stationkeeper.monitor.core.incidents import RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause
@@ -16,9 +18,8 @@ from stationkeeper.monitor.core.reasons import Cause
 _TIMES = 4
 # What the policy held back (a rollout, broken data) is asked again after an hour, as of the calendar.
 _AGAIN_MS = 3_600_000
-# Over how long what a better model spares is held against the price of a retraining, as for what an incident costs
-# (`curve.HORIZON_WEEKS`): two weeks.
-_HORIZON_MS = 14 * 86_400_000
+# Over how long what a better model spares is held against the price of a retraining, as for what an incident costs.
+_HORIZON_MS = HORIZON_WEEKS * WEEK_MS
 # Versions whose rows are counted: the champion's are kept while seven candidates after it are tried and taken back. At
 # one the first of them would end its follow-up; more is state for versions that nobody waits for.
 _KEPT = 8

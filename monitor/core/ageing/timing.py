@@ -294,6 +294,7 @@ def _asking(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, V
         statistic=max(due.spent, due.spared),
         threshold=due.cost,
         rows=due.rows,
+        # Six digits tell one answer in a million, three a thousandth of a wrong answer.
         evidence={
             "growth": round(due.curve.growth, 6),
             "cure": round(due.curve.cure, 6),

@@ -25,6 +25,9 @@ _LEAST_SHARE = 1e-3
 _NAMED = 3
 # The quartiles of a normal law lie 1.349 standard deviations apart: a median's move is told in standard deviations.
 _QUARTILES_SD = 1.349
+# Stands for 0 where a share or a width is divided by: far below one row in any number of rows, so that no sentence
+# depends on it.
+_TINY = 1e-12
 # The smallest shift (sd) and log scale that are named. Chosen near what cells of 5 % resolve by interpolation; half as
 # much names noise, twice as much calls a clear .1 sd (the smallest alternative) a change of shape.
 _LEAST_SHIFT, _LEAST_SCALE = 0.05, 0.1
@@ -56,6 +59,7 @@ def name_cause(
     p, q = counts / n, subject.counts / m
     moved = 0.5 * float(np.abs(p - q).sum())
     missing = float(p[-1] - q[-1])
+    # Six digits tell one row in a million; more are noise that people would compare.
     evidence: dict[str, Any] = {"moved": round(moved, 6), "rows": n}
     if abs(missing) >= max(_EXPLAINS * moved, _MISSING_SHARE):
         way = "rose" if missing > 0 else "fell"
@@ -81,7 +85,7 @@ def _category(
     unseen = float(quality[QUALITY.index("unseen")] - before[QUALITY.index("unseen")])
     change = p - q
     up, down = int(np.argmax(change)), int(np.argmin(change))
-    if unseen > _EXPLAINS * max(float(change[up]), 1e-12):
+    if unseen > _EXPLAINS * max(float(change[up]), _TINY):
         named = {name: share * unseen for name, share in list(new.items())[:_NAMED]}
         evidence |= {"new_share": unseen, "cell": cell_name(subject, up, new)}
         evidence |= {"values": {name: round(share, 6) for name, share in named.items()}} if named else {}
@@ -106,9 +110,8 @@ def _pair(subject: ReferenceSubject, pair: Pair, p: Floats, q: Floats, evidence:
     if left < _EXPLAINS * evidence["moved"]:
         alone = [0.5 * float(np.abs(now.sum(axis) - before.sum(axis)).sum()) for axis in (1, 0)]
         mover = first if alone[0] >= alone[1] else second
-        text = (
-            f"{subject.name}: {evidence['moved']:.1%} of rows changed their joint cell, mostly for {mover} moved itself"
-        )
+        moved = f"{evidence['moved']:.1%} of rows changed their joint cell"
+        text = f"{subject.name}: {moved}, mostly because {mover} itself moved"
         return NamedCause(Cause.SHAPE, text, evidence)
     if pair.first.edges is not None and pair.second.edges is not None:
         old, new = _correlation(before), _correlation(now)
@@ -125,7 +128,7 @@ def _pair(subject: ReferenceSubject, pair: Pair, p: Floats, q: Floats, evidence:
 def _table(shares: Floats) -> Floats:
     """The joint shares of a pair by group of the first and the second, without missing, summing to 1."""
     table = shares[:-1].reshape(GROUPS, GROUPS)
-    return np.asarray(table / max(float(table.sum()), 1e-300), np.float64)
+    return np.asarray(table / max(float(table.sum()), _TINY), np.float64)
 
 
 def with_margins(table: Floats, rows: Floats, columns: Floats) -> Floats:
@@ -135,8 +138,8 @@ def with_margins(table: Floats, rows: Floats, columns: Floats) -> Floats:
     """
     out = table.copy()
     for _ in range(_FITTED):
-        out *= (rows / np.maximum(out.sum(1), 1e-300))[:, None]
-        out *= (columns / np.maximum(out.sum(0), 1e-300))[None, :]
+        out *= (rows / np.maximum(out.sum(1), _TINY))[:, None]
+        out *= (columns / np.maximum(out.sum(0), _TINY))[None, :]
     return out
 
 
@@ -162,7 +165,7 @@ def cell_name(subject: ReferenceSubject, cell: int, new: Mapping[str, float]) ->
 def _number(subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, evidence: dict[str, Any]) -> NamedCause:
     moved = evidence["moved"]
     below, above = (float(quality[QUALITY.index(name)]) for name in ("below", "above"))
-    if below + above >= _EXPLAINS * max(moved, 1e-12) and below + above >= _MISSING_SHARE:
+    if below + above >= _EXPLAINS * max(moved, _TINY) and below + above >= _MISSING_SHARE:
         evidence |= {"below": below, "above": above}
         side = "below" if below > above else "above"
         text = f"{subject.name}: {max(below, above):.1%} of values are {side} everything in the reference"
@@ -174,14 +177,18 @@ def _number(subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, ev
         text = f"{subject.name}: {subject.cell_name(top)} rose from {q[top]:.2%} to {p[top]:.2%}"
         return NamedCause(Cause.SPIKE, text, evidence)
     before, now = quartiles(subject, q[:-1]), quartiles(subject, p[:-1])
-    width = max(before[2] - before[0], 1e-12)
+    width = max(before[2] - before[0], _TINY)
     shift, ratio = (now[1] - before[1]) / width * _QUARTILES_SD, (now[2] - now[0]) / width
+    # One value alone has no spread, and 0 no logarithm.
+    spread = abs(float(np.log(max(ratio, 1e-9))))
     evidence |= {"median_before": before[1], "median_now": now[1], "shift_sd": shift, "scale": ratio}
-    if abs(shift) >= _LEAST_SHIFT and abs(shift) >= abs(np.log(max(ratio, 1e-9))) / 2:
+    # Amounts that grow spread wider as they move, and the move is what people look for: the spread is named where its
+    # logarithm changed by more than twice the shift.
+    if abs(shift) >= _LEAST_SHIFT and abs(shift) >= spread / 2:
         way = "up" if shift > 0 else "down"
         text = f"{subject.name}: moved {way}, median {before[1]:.4g} to {now[1]:.4g} ({shift:+.2f} sd)"
         return NamedCause(Cause.SHIFT, text, evidence)
-    if abs(np.log(max(ratio, 1e-9))) >= _LEAST_SCALE:
+    if spread >= _LEAST_SCALE:
         text = f"{subject.name}: spread x{ratio:.2f} around the same middle"
         return NamedCause(Cause.SCALE, text, evidence)
     return NamedCause(Cause.SHAPE, f"{subject.name}: {moved:.1%} of rows changed cell", evidence)

@@ -18,7 +18,7 @@ from stationkeeper.monitor.core.detect.drift import Drift, effect_floor, plan_su
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping, subject_cells
 from stationkeeper.monitor.core.detect.label_shift import LABEL_SHIFT_FLOOR, LabelShift, tells_label_shift
-from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, ETA, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson, gamma_tail, normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import (
     FACTOR_WEIGHTS,
@@ -35,6 +35,7 @@ from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 __all__ = [
     "ADAPTIVE_WEIGHT",
     "DENSE_ALTERNATIVES",
+    "ETA",
     "FACTORS",
     "FACTOR_WEIGHTS",
     "LABEL_SHIFT_FLOOR",

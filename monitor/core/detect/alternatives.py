@@ -147,6 +147,7 @@ class CellColumns:
         _, first, which = np.unique(names, return_index=True, return_inverse=True)
         if 2 * len(first) > len(rows):
             return None
+        # As many as two bytes number.
         short = np.uint16 if len(first) <= 1 << 16 else np.uint32
         columns: NDArray[np.unsignedinteger] = which.reshape(inside.shape[0], -1).astype(short)
         return cls(rows[first, :levels].copy(), rows[first, levels:].copy(), columns)
@@ -257,6 +258,7 @@ def build_alternatives(
     flat_live = cell_live.reshape(len(p), -1)
     level_weight = np.array([LEVEL_WEIGHTS[level] for level in levels.tolist()])
     cell_weight = (cell_live * _cell_prior(reference)[:, None, :] * level_weight[:, None]).reshape(len(p), -1)
+    # Where no cell is live all weights are 0, and stay so.
     cell_weight *= CELL_WEIGHT / np.maximum(cell_weight.sum(-1, keepdims=True), 1e-300)
     mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
     spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2

@@ -55,6 +55,7 @@ def pane_generator(key: bytes, stratum: int, start: int) -> np.random.Generator:
     key names the model, version, segment and subjects.  A counter-based Philox generator keyed by a BLAKE2 hash:
     live, restarted, replicated, replayed and backtested runs draw the same numbers for the same pane.
     """
+    # Philox takes a key of 128 bits.
     digest = blake2b(key + b"|%d|%d" % (stratum, start), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 # Rounding of sums over at most a few hundred cells stays below this: what lies nearer to 1 (or 0) is 1 (or 0).
 _ROUNDING = 1e-12
+# Stands for 0 in logs and denominators, as in `quantile`; the largest float64 below 1 for 1 in the log of what is left.
+_TINY, _BELOW_ONE = 1e-300, 1 - 1e-16
 
 
 def huber_clip(q: ArrayLike, p: ArrayLike, delta: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
@@ -64,14 +66,14 @@ def huber_clip_within(
     radius = radius[..., None]
     room = p_below - radius
     inside = room > 0
-    np.maximum(room, 1e-300, out=room)
+    np.maximum(room, _TINY, out=room)
     low = _cells_first(np.where(inside, q_below / room, np.inf)).min(axis=0)
     # The upper set of all cells gives 1 / (1 + delta) < 1 and can be left out.
     q_above, p_above = np.subtract(1.0, q_below[..., :-1]), np.subtract(1.0, p_below[..., :-1])
     # An upper set made of rounding error alone would read 0/0 as a huge ratio when delta = 0.
     q_above *= p_above > _ROUNDING
     above = p_above + radius
-    q_above /= np.maximum(above, 1e-300, out=above)
+    q_above /= np.maximum(above, _TINY, out=above)
     high = _cells_first(q_above).max(axis=0)
     live = (high > 1 + _ROUNDING) & (low < 1 - _ROUNDING)
     if not live.all():
@@ -133,12 +135,12 @@ def _divergence_root(share: Floats, target: Floats, *, up: bool) -> Floats:
     reach = np.sqrt(2 * share * target) + 2 * target
     inner = share.copy()
     outer = np.minimum(share + reach, 1.0) if up else np.maximum(share - reach, 0.0)
-    log_share = np.log(np.maximum(share, 1e-300))
-    log_rest = np.log(np.maximum(1 - share, 1e-300))
+    log_share = np.log(np.maximum(share, _TINY))
+    log_rest = np.log(np.maximum(1 - share, _TINY))
     # Each step halves an interval of at most 1: after 48 it is 4e-15, about what a float64 near 1 tells apart.
     for _ in range(48):
         middle = 0.5 * (inner + outer)
-        safe = np.clip(middle, 1e-300, 1 - 1e-16)
+        safe = np.clip(middle, _TINY, _BELOW_ONE)
         divergence = share * (log_share - np.log(safe)) + (1 - share) * (log_rest - np.log1p(-safe))
         close = divergence < target
         inner, outer = np.where(close, middle, inner), np.where(close, outer, middle)

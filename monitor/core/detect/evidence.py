@@ -85,6 +85,7 @@ def _rank_bets(delta: tuple[float, ...]) -> Bets:
     uniform = np.full((len(delta), RANK_CELLS), 1 / RANK_CELLS)
     everything = np.ones(uniform.shape, bool)
     exact = ReferenceCells(uniform, np.full(len(delta), np.inf), everything, everything)
+    # The last is the error chance of the reference, of which an exact one has none: any value gives the same bets.
     return place_bets(exact, "numeric", np.array(delta), np.ones((len(delta), DENSE_ALTERNATIVES + 2)), 1.0)
 
 
@@ -162,6 +163,7 @@ class EDetector:
         self.adaptive.average[...] = state.average
 
 
+# As many as `_rank_bets`, for the same reason.
 @lru_cache(maxsize=64)
 def _names(rows: tuple[Alternative, ...]) -> NDArray[np.object_]:
     """The alternatives of a table with the adaptive ones behind: one array for all e-detectors of one kind."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stationkeeper.contracts.wire import score_bin
 from stationkeeper.monitor.core.detect.evalue import finite_reference, huber_clip
+from stationkeeper.monitor.core.detect.plan import ETA
 from stationkeeper.monitor.core.detect.quantile import normal_isf
 from stationkeeper.monitor.core.detect.rate import OneSided, RateScores
 from stationkeeper.monitor.core.reference import Counts, Labels, NumericCells, ReferenceSubject, isotonic
@@ -29,8 +30,6 @@ _ROUNDS = 50
 # six of them by .2 sd, which is half the spread of their score's sum, still fit after 5 000 rows. So what is told
 # holds on a condition, and says so.
 _UNFIT = 4.0
-# Chance that the reference's counts mislead any of these bets, as `DetectorPlan` has it.
-_ETA = 0.01
 # The normal quantile of a 95 % interval, as everywhere in charts.
 _TWO_SIDED = 1.96
 # Labels of each class from which its scores are known: below, a bin's share of positives is noise.
@@ -87,7 +86,7 @@ class LabelShift:
         e, outside = huber_clip(q, p[:, None, :], np.full(q.shape[:2], delta))
         live = np.asarray(outside, np.bool_)
         phi = self._phi = max(1.0, float(subject.phi.max(initial=1.0)))
-        z = normal_isf(_ETA / (segments * len(ODDS) * len(strata)))
+        z = normal_isf(ETA / (segments * len(ODDS) * len(strata)))
         self._log_e = finite_reference(e, p[:, None, :], counts.sum(1)[:, None], z, phi)
         self._log_e = np.where(live[..., None], self._log_e, 0.0)
         self.detector = OneSided(np.atleast_2d(live.all(0)), log_threshold, phi)
@@ -115,6 +114,7 @@ class LabelShift:
         for _ in range(_ROUNDS):
             positive = self._share[:-1] * share / self.before
             negative = (1 - self._share[:-1]) * (1 - share) / (1 - self.before)
+            # Inside (0, 1), where the odds are finite; a share of one in a million is none.
             share = float(np.clip(now @ (positive / (positive + negative)), 1e-6, 1 - 1e-6))
         ratio = self._ratios(np.array([share]))[0, :-1]
         mixed = before * ratio
@@ -123,6 +123,7 @@ class LabelShift:
         noise = mixed * per_row
         used = mixed > 0
         misfit = float(((now - mixed)[used] ** 2 / noise[used]).sum())
+        # One degree went into the sum of the cells, one into the share that was fitted.
         freedom = max(int(used.sum()) - 2, 1)
         slope = self._share[:-1] / self.before - (1 - self._share[:-1]) / (1 - self.before)
         told = float((before * slope**2 / ratio).sum())
@@ -161,11 +162,13 @@ def _positive_share(subject: ReferenceSubject, labels: Labels) -> Floats:
         raise TypeError(f"{subject.name}: scores are numbers, this subject counts {subject.kind} values")
     pool, positives, rows = isotonic(labels.scored)
     prior = float(positives.sum() / rows.sum())
+    # One row of the prior beside those of a pool, so that no score is sure: of a sure one a single row would end a bet.
     by_bin = ((positives + prior) / (rows + 1))[pool]
     # A fine cell lies in the bin of its middle; bins of the tails are wider than cells.
     bounds = np.concatenate([[cells.low], cells.edges, [cells.high]])
     middle = np.clip(0.5 * (bounds[1:] + bounds[:-1]), 0.0, 1.0)
     fine = by_bin[score_bin(middle)]
+    # Far below a row, so that a coarse cell without any has the mean of its fine ones.
     mass = subject.counts[:-1] + 1e-9
     at = subject.grid[:-1]
     share = np.bincount(at, weights=mass * fine) / np.bincount(at, weights=mass)

@@ -14,6 +14,11 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]
 
+ETA = 0.01
+"""Chance that the counts of the reference mislead a bet anywhere in the model (STATISTICS.md, section 2.3): one per
+cent, shared by all subjects, strata and segments. At half the bets must allow for slightly more, at double the
+false-alarm promise fails for one model in fifty."""
+
 DENSE_ALTERNATIVES = 2 * len(SHIFTS) + len(SCALES)
 """Shifts and scales of a numeric subject; its phi has one value for each, then for one-cell and adaptive ones."""
 
@@ -66,7 +71,7 @@ class DetectorPlan:
     """Everything that fixes a detector of one (model, version, segment).
 
     alpha is the false pages allowed per unit of the budget clock for these subjects together (`split_alpha`); segments
-    is the number of segments that share the reference's error chance eta (1 % for the whole model).
+    is the number of segments that share the reference's error chance eta.
     """
 
     model: str
@@ -75,7 +80,7 @@ class DetectorPlan:
     subjects: tuple[PlannedSubject, ...]
     alpha: float
     segments: int = 1
-    eta: float = 0.01
+    eta: float = ETA
 
     def __post_init__(self) -> None:
         """Refuse empty plans, mixed strata and repeated names."""

@@ -16,6 +16,7 @@ from stationkeeper.contracts.messages import (
 )
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import format_duration, to_datetime
+from stationkeeper.monitor.core.finding import subject_of_key
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.performance import OutcomePane, mean_sequence, share_sequence
 from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
@@ -167,6 +168,7 @@ def judge_cure(trial: Trial, rules: CureRules, now: int) -> Cure | None:
 
     def told(outcome: CureOutcome, *why: str) -> Cure:
         words = "; ".join(part for part in why if part)
+        # Six digits tell one answer in a million: more are noise that people would compare.
         return Cure(message.id, message.incident, outcome, words, now, {k: round(v, 6) for k, v in numbers.items()})
 
     subject = _subject_words(trial)
@@ -240,7 +242,7 @@ def cure_verdict(trial: Trial, cure: Cure, digest: str) -> Verdict:
     It warns where it did not help: the request is spent, and nothing else says that somebody has to look.
     """
     message, key = trial.message, trial.keys[0] if trial.keys else f"{SubjectType.PERFORMANCE}:error_rate"
-    kind, name = key.split(":")[:2]
+    kind, name = key.partition(":")[0], subject_of_key(key)
     states = {CureOutcome.CURED: SubjectState.STEADY, CureOutcome.NOT_CURED: SubjectState.DRIFTING}
     return Verdict(
         id=verdict_id(message.model, trial.new, trial.segment, key, VerdictKind.CURE, cure.time),
@@ -269,7 +271,7 @@ def cure_words(outcome: CureOutcome) -> str:
 
 
 def _subject_words(trial: Trial) -> str:
-    name = trial.keys[0].split(":")[1] if trial.keys else "the model"
+    name = subject_of_key(trial.keys[0]) if trial.keys else "the model"
     where = f" in {trial.segment}" if trial.segment else ""
     if trial.again and not trial.steady:
         return f"{name}{where} moves again under version {trial.new} ({trial.again})"

@@ -18,9 +18,9 @@ _NIBBLE = 15
 _FORMS = 4
 # How positions are told: a bit for each counter, the gaps between those that count, or not at all.
 _MARKS, _GAPS, _WHOLE = range(3)
-# Each is below 2^15, so that `merge` adds two of them within 16 bits.
+# A value is this at most, the nibble before it and the one that was taken off: below 2^15, so that `merge` adds two of
+# them within 16 bits.
 _HALF_FULL = 0x7FFF - 2 * _NIBBLE
-"""Two values of at most this and what goes before it fit two bytes together."""
 
 # Widths tried in turn, with the value that says "more follows in the next".
 _LEVELS = ((np.uint8, 0xFF), (np.uint16, 0xFFFF))
@@ -45,6 +45,7 @@ def pack(counts: Integers) -> bytes:
     values -= values.dtype.type(1)
     marks = -(-len(counts) // 8)
     form, codes = _spelled(values)
+    # How many gaps follow takes four bytes, and each gap one at least.
     if many + 4 < marks:
         gaps = np.diff(np.flatnonzero(present), prepend=-1).astype(np.uint64)
         gaps -= np.uint64(1)
@@ -90,6 +91,7 @@ def _listed(data: bytes, width: int) -> tuple[Counts, Integers]:
     """Positions and values where only what counts something is spelled."""
     where, form = divmod(data[0], _FORMS)
     if where == _GAPS:
+        # Behind the first byte and the four that number the gaps.
         gaps, first = _from_bytes(data, 5, int.from_bytes(data[1:5], "little"), 0)
         gaps += 1
         at = np.cumsum(gaps) - 1

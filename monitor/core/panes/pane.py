@@ -7,7 +7,7 @@ from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, NewValue
 
 # The Unix epoch, 1970-01-01 00:00, was a Thursday: three days after hour 0 of the week, Monday 00:00.
 _EPOCH_HOUR_OF_WEEK = 3 * 24
-_HOUR_MS = 3_600_000
+HOUR_MS = 3_600_000
 
 
 def stratum_of(start: int, strata: int, timezone: str = UTC_ZONE) -> int:
@@ -16,7 +16,7 @@ def stratum_of(start: int, strata: int, timezone: str = UTC_ZONE) -> int:
     168 strata are the hours of the week from Monday 00:00 of the time zone, 24 the hours of the day, 1 is all time. By
     hand: 0 (Thursday 1970-01-01 00:00 UTC) is hour 72 of the week, in Europe/Berlin hour 73.
     """
-    return (local_ms(start, timezone) // _HOUR_MS + _EPOCH_HOUR_OF_WEEK) % HOURS_OF_WEEK % strata
+    return (local_ms(start, timezone) // HOUR_MS + _EPOCH_HOUR_OF_WEEK) % HOURS_OF_WEEK % strata
 
 
 @dataclass(frozen=True, slots=True, eq=False)

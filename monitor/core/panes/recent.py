@@ -10,7 +10,7 @@ import numpy as np
 
 from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.reference import Counts
 
 # Four hours of one-minute panes: how far back an onset can be dated to the minute. Twice as many cost twice the memory
@@ -24,8 +24,6 @@ LEAST_BYTES = 49_152
 # A stretch is at most this share of its age: what began two hours ago is dated to the hour at worst. At .25 fewer may
 # be merged, so that more of the oldest are forgotten; at 1 an onset could lie anywhere in its age.
 COARSEST = 0.5
-# Panes are merged within an hour only: strata are hours, and counts of two would belong to neither.
-_HOUR = 3_600_000
 # What a stretch costs beside its counts: an object with six numbers, as CPython keeps them.
 _HEAD_BYTES = 120
 
@@ -103,6 +101,8 @@ class Recent:
         self._bytes += made.size
         while len(self._panes) > 1 and (len(self._panes) > self._most or self._bytes > self._limit):
             at = None
+            # Only what is too large is merged: what is too many, or reaches further back than so many panes are long,
+            # has the oldest go, or a quiet model would remember weeks in ever coarser stretches.
             if len(self._panes) <= self._most and self._panes[0].end > pane.end - self._most * pane.length:
                 at = self._mergeable(pane.end)
             if at is None:
@@ -172,7 +172,8 @@ class Recent:
         best, at = COARSEST, None
         for i, (one, other) in enumerate(pairwise(self._panes)):
             share = (other.start + other.length - one.start) / max(now - one.start, 1)
-            if share < best and one.start // _HOUR == other.start // _HOUR:
+            # Within an hour only: strata are hours, and counts of two would belong to neither.
+            if share < best and one.start // HOUR_MS == other.start // HOUR_MS:
                 best, at = share, i
         return at
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane, stratum_of
 from stationkeeper.monitor.core.reference import Counts
 
 # More slots sharpen the window's edge (12 leave it up to a twelfth too long) and cost one packed vector each. The judge
@@ -88,10 +88,18 @@ class ChartWindow:
             self.rows -= rows
 
     def hours(self, strata: int, timezone: str = UTC_ZONE) -> Counts:
-        """Return how many rows came from each stratum (hour of the week, or of the day), int64[strata]."""
+        """Return how many rows came from each stratum (hour of the week, or of the day), int64[strata].
+
+        Of a slot longer than an hour, as a window of a day or a week has, they are spread evenly over its hours: in
+        which of them each row came is not kept.
+        """
         found = np.zeros(strata, np.int64)
+        hours = max(-(-self._step // HOUR_MS), 1)
         for slot, rows in [*((slot, rows) for slot, rows, _ in self._slots), *([self._open] if self._open else [])]:
-            found[stratum_of(slot * self._step, strata, timezone)] += rows
+            for hour in range(hours):
+                # Differences of rounded sums, so that the rows of a slot stay whole numbers and none is lost.
+                share = rows * (hour + 1) // hours - rows * hour // hours
+                found[stratum_of(slot * self._step + hour * HOUR_MS, strata, timezone)] += share
         return found
 
     def state(self) -> WindowState:

@@ -8,9 +8,9 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.budget import log_thresholds
-from stationkeeper.monitor.core.detect import FACTOR_WEIGHTS, FACTORS, OneSided, level_of_score
+from stationkeeper.monitor.core.detect import ETA, FACTOR_WEIGHTS, FACTORS, OneSided, level_of_score
 from stationkeeper.monitor.core.finding import NONE, Finding
-from stationkeeper.monitor.core.performance.performance import ETA, OutcomePane, PerformanceState
+from stationkeeper.monitor.core.performance.performance import OutcomePane, PerformanceState
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Labels, OutcomeSums, Reference, Task, error_tops
 

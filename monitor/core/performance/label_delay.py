@@ -119,6 +119,7 @@ class LabelDelays:
         """See that labels are in up to ``now`` (ms): what is older than two horizons goes, and epochs widen to fit."""
         if self._since is None:
             return
+        # Two: a label may come one horizon after its prediction, and delays of another horizon are learned from.
         oldest = max(self._since, now - 2 * self._horizon)
         while (now - oldest) // self._length >= EPOCHS:
             self._length *= 2
@@ -226,6 +227,7 @@ def _needed(counts: Counts, positives: float | None) -> tuple[list[int], str | N
     needed = [kind + 1 for kind in (0, 1) if classes[kind] >= FEW]
     if positives is not None:
         for kind, share, name in ((0, 1 - positives, "negative"), (1, positives, "positive")):
+            # A quarter of what is enough: with more it comes, only late, and its delays are learned with time.
             if share * total >= FEW and classes[kind] < FEW / 4:
                 return needed, name
     return needed, None
@@ -245,6 +247,7 @@ class LateGate:
     def after(self, due: int, arrived: int, usual: float) -> float:
         """Return what the sum would be with one more cohort: ``arrived`` of ``due`` predictions have their label."""
         high = min(max(_STILL_USUAL * usual, _LEAST_SHARE), 1 - _LEAST_SHARE)
+        # Half of the usual is what a lost source or a stopped feed leaves; a smaller gap is told by more cohorts.
         low = high / 2
         missing = max(due - arrived, 0)
         step = min(arrived, due) * np.log(low / high) + missing * np.log((1 - low) / (1 - high))

@@ -10,6 +10,7 @@ from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_EDGES
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.detect import (
+    ETA,
     EvidenceState,
     Flags,
     RateDetector,
@@ -42,9 +43,6 @@ hundredth of the traffic would otherwise page for rows that nobody misses (it di
 
 # For a region below a hundredth of the labels the floor would pass .5 and leave no rate that is too high.
 _MOST_FLOOR = 0.5
-
-ETA = 0.01
-"""Chance that any reference rate lies above its bound (STATISTICS.md, section 2.3), shared as in `quality.rates`."""
 
 MIN_LABELS = 50
 """Labels below which performance is shown as unknown: a rate of 10 % is then known to lie between 4 % and 21 %.

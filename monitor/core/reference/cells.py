@@ -22,6 +22,7 @@ from stationkeeper.contracts.column import (
 
 def hash_value(key: str, salt: str) -> int:
     """Return the 64-bit salted BLAKE2b hash of a canonical key."""
+    # BLAKE2b takes no longer key than 64 bytes; ours are shorter, whoever gives a longer salt has its first 64.
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
     return int.from_bytes(digest, "big")
 
@@ -76,7 +77,8 @@ _NULL, _WRONG_TYPE, _NOT_FINITE, _UNSEEN, _BELOW, _ABOVE = range(1, 7)
 _CACHE = 65_536
 
 _SORTED_FROM = 512
-"""Rows from which on sorting beats a binary search for each: that misses the branch predictor at every step."""
+"""Rows from which on sorting beats a binary search for each: that misses the branch predictor at every step. Time
+alone: both give the same cells."""
 
 # An atom is a value with at least this many fine cells' worth of mass: with less, its own cell tells no more than the
 # quantile cell that it lies in.
@@ -270,6 +272,7 @@ class CategoricalCells:
         digest = hash_value(key, self.salt)
         cell = self._top.get(value_name(key, self.salt) if self.sensitive else key)
         if cell is None:
+            # The upper half chooses the bucket, the lower one tells known values: neither says anything of the other.
             cell = len(self.values) + (digest >> 32) % self.buckets
         short = np.uint32(digest & 0xFFFFFFFF)
         at = int(np.searchsorted(self.known, short))

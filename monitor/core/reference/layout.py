@@ -31,10 +31,12 @@ on. Chosen: half as many would fold one row in 100 and one in 10 000 together; h
 _BLOCK = PART_BYTES // 8
 
 _SIDE_BY_SIDE = 64
-"""Rows a group from which on numeric columns are sorted group by group; below, each row's cell is looked up."""
+"""Rows a group from which on numeric columns are sorted group by group; below, each row's cell is looked up. Time
+alone: the counts are the same."""
 
 _TOGETHER = 32
-"""Numeric columns counted in one pass: what that touches then stays in the second-level cache."""
+"""Numeric columns counted in one pass: what that touches then stays in the second-level cache (a batch of a thousand
+rows is 256 kB). Time alone."""
 
 
 Marked = tuple[Any, Any]

@@ -78,6 +78,8 @@ def positive_class(
     known = [key for key in keys if key.lower() in _YES and all(k.lower() in _NO for k in keys if k != key)]
     if known or labels is None or all(key.lower() in _NO for key in keys):
         return (known[0] if known else ("true" if "false" in keys else "1")), ""
+    # Where the scores are known to be about one class, even among many spellings it must be named; else more than two
+    # classes, or a 1 among them, are several, none of which is positive.
     several = len(keys) > (2 if task is None or "1" in keys else FEW_CLASSES)
     if several or task in {Task.MULTICLASS, Task.REGRESSION}:
         return "1", ""

@@ -120,7 +120,9 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     named = roles.inputs(arrays)
     for name in named:
         if len(name) > MAX_NAME:
-            raise ValueError(f"column {name[:40]!r}… has a name of {len(name)} characters, at most {MAX_NAME}: rename it")
+            raise ValueError(
+                f"column {name[:40]!r}… has a name of {len(name)} characters, at most {MAX_NAME}: rename it"
+            )
     for name in (*categorical, *sensitive):
         if name not in arrays:
             raise ValueError(f"column {name!r} is not in the data; columns are {', '.join(sorted(arrays)[:50])}")

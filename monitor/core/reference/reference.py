@@ -29,7 +29,6 @@ HOURS_OF_WEEK = 168
 most traffic has (STATISTICS.md, section 2.8)."""
 
 
-
 class Kind(StrEnum):
     """How a subject's values are counted."""
 

@@ -69,8 +69,8 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
 
-# Bytes of sums over labelled rows: twelve for each position that there is, which every class code reaches. A lower bound
-# refused what `dump` had written of a model of some thousand classes; a longer text repeats positions, so it is no sum.
+# Bytes of sums over labelled rows: twelve for each position there is. A lower bound would refuse what `dump` writes
+# of a model of many thousand classes; a longer text repeats positions.
 _MAX_SUMS = 12 * CLASSES.stop
 
 

@@ -31,7 +31,8 @@ class LabelClock:
     def see(self, progresses: Progresses) -> None:
         """Follow the progress of inputs and join; it stands while one of them is silent, and never goes back."""
         known = progresses.joined(self._inputs)
-        self.joined = known if self.joined is None or known is None else max(self.joined, known)
+        if known is not None:
+            self.joined = known if self.joined is None else max(self.joined, known)
 
     def labelled(self, closed: int) -> int:
         """Return the start of the last pane in which every label is known: ``closed``, the last closed, or before.

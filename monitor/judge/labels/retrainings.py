@@ -63,9 +63,7 @@ class Retrainings:
         harm: Callable[[str], Harm | None],
     ) -> Asked:
         """Test again what retrainings were asked for, those ``asked`` now included, with the ``rows`` of a pane."""
-        asked = list(asked)
-        self.cures.asked(asked, watches(champion))
-        self.age.asked(asked, now)
+        self.asked(asked, now, watches(champion))
         counted: dict[tuple[str, str], int] = {}
         for key, count in rows:
             counted[key.version, key.segment] = counted.get((key.version, key.segment), 0) + count
@@ -73,6 +71,12 @@ class Retrainings:
         # What retraining cured so far is part of what the next one may spare.
         self.age.cures = self.cures.tried()
         return told
+
+    def asked(self, requests: Iterable[RetrainRequest], now: int, watches: Sequence[Watch]) -> None:
+        """Note what was asked for, whoever asked: ``watches`` are the champion's, whose incidents ask."""
+        requests = list(requests)
+        self.cures.asked(requests, watches)
+        self.age.asked(requests, now)
 
     def state(self) -> tuple[AgeState, CalendarState, CuresState, FollowUpState]:
         """Return what ``restore`` needs."""

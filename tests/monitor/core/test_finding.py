@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
+from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding, subject_of_key
 from stationkeeper.monitor.core.reasons import Cause
 
 FINDING = Finding("age", SubjectType.FEATURE, VerdictKind.DATA_DRIFT, WARN, 15.0, 16.4, 0, 1, Cause.SHIFT)
@@ -34,3 +34,18 @@ def test_a_warning_needs_evidence_that_the_budget_of_warnings_carries(
 
 def test_a_rule_without_an_e_value_keeps_its_level():
     assert replace(FINDING, score=0.0, budgeted=False).levelled(1.0).level == WARN
+
+
+@pytest.mark.parametrize(
+    ("key", "subject"),
+    [
+        ("feature:amount", "amount"),
+        ("feature:amount:null", "amount"),
+        ("feature:geo:lat", "geo:lat"),
+        ("feature:geo:lat:unit", "geo:lat"),
+        ("performance:error_rate", "error_rate"),
+        ("feature:null", "null"),
+    ],
+)
+def test_the_subject_of_a_key_may_hold_colons(key: str, subject: str):
+    assert subject_of_key(key) == subject

@@ -25,3 +25,8 @@ def test_rows_that_a_limit_crowded_out_are_shown_beside_other_refusals() -> None
     assert ("stationkeeper_limits_refused_total", ("waiting",), 2) in [
         (sample.metric, sample.labels, sample.value) for sample in made.samples()
     ]
+
+
+def test_a_count_of_a_later_build_is_no_reason_to_stop() -> None:
+    made = JoinTotals.of([{"paired": 3, "mended": 2}], {"prediction": 0, "label": 0}, rebuilding=False)
+    assert (made.counts["paired"], "mended" in made.counts) == (3, False)

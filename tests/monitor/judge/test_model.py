@@ -1,6 +1,7 @@
 """One model at the judge: what it asks for when a retraining pays, with its labels and its state."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -132,3 +133,14 @@ def test_an_older_state_takes_nothing_late_for_new_and_has_judged_by_the_age_of_
     # None is what a model says that has judged nothing yet.
     judge.restore_open(PendingState(arms=[], outcomes=[]), structs.replace(told, judged=None), 20)
     assert judge.late.judged is None
+
+
+def test_what_late_labels_ask_for_counts_for_age_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, request = ModelJudge(fraud(), References({"fraud": fraud()})), Mock()
+    noted = Mock()
+    monkeypatch.setattr(judge, "_learn", lambda *_: iter([([], [request])]))
+    monkeypatch.setattr(judge.retrainings.cures, "asked", noted.cures)
+    monkeypatch.setattr(judge.retrainings.age, "asked", noted.age)
+    assert judge._judge_late(START).requests == (request,)
+    noted.cures.assert_called_once_with([request], [])
+    noted.age.assert_called_once_with([request], START + MINUTE)

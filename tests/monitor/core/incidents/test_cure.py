@@ -212,3 +212,12 @@ def test_what_came_of_a_forecast_is_told_after_a_week(rows: int, wrong: int, out
     assert spared in found.reason
     # Nothing is broken: nobody has to get up.
     assert cure_verdict(one, found, "").level is Level.INFORM
+
+
+def test_a_subject_with_a_colon_in_its_name_keeps_it() -> None:
+    one = trial(keys=("feature:geo:lat",), panes=40, rows=900, steady=True)
+    found = Cure("req-1", "inc-1", CureOutcome.CURED, "", 3_000)
+    assert cure_verdict(one, found, "").subject.name == "geo:lat"
+    told = judge_cure(replaced(one, labels=1_000, loss=20.0, square=20.0), RULES, 5_000)
+    assert told is not None
+    assert told.reason.startswith("geo:lat was steady under version 2")

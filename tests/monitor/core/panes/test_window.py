@@ -115,3 +115,14 @@ def test_a_tight_sum_takes_two_bytes_until_they_could_overflow() -> None:
     tight.add(np.array([1, 1]), 1, 1)
     assert tight._sum.dtype == np.uint32
     assert tight.read(slice(None)).tolist() == [65_536, 2]
+
+
+@pytest.mark.parametrize(("days", "rows"), [(1, 6), (7, 7)])
+def test_rows_of_a_slot_longer_than_an_hour_are_of_all_its_hours(days: int, rows: int) -> None:
+    window = ChartWindow(1, days * 24 * HOUR)
+    for hour in range(2 * days * 24):
+        window.add(one(hour * HOUR, HOUR, rows))
+    hours = window.hours(24)
+    assert hours.sum() == window.rows
+    # Each hour brought as much as any other; the edges of the window lie within slots.
+    assert hours.max() - hours.min() <= rows

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, pack
-from stationkeeper.monitor.judge.labels import LateLabels
+from stationkeeper.contracts.topics import JOINS_PARTITIONS
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, Progress, joined_source, pack
+from stationkeeper.monitor.judge.labels import LabelClock, LateLabels
+from stationkeeper.monitor.judge.watermark import Progresses
+from tests.monitor.rig import MINUTE, fraud
 
 RULE = LateLabels(pane=10, judged=390)
 COUNTS = pack(np.zeros(4, np.int64)), pack(np.zeros(64, np.int64))
@@ -38,3 +41,21 @@ def test_what_came_before_the_last_close_is_counted() -> None:
     assert [rule.counted(late, 1_000, offset) for offset in (6, 7, 8)] == [True, True, False]
     assert not rule.counted(early, 1_000, 6)
     assert not rule.counted(late, None, 6)
+
+
+def progress(topic: str, kind: str, clock: int) -> list[Progress]:
+    sources = [joined_source(kind, at) for at in range(JOINS_PARTITIONS)]
+    return [Progress(topic, 0, source, 1, clock, idle=False) for source in sources]
+
+
+def test_labels_stay_in_up_to_where_they_were_while_a_new_partition_is_silent() -> None:
+    partitions = {"scores": 1, "outcomes": 1}
+    progresses, clock = Progresses(partitions), LabelClock(fraud(label_horizon="1d"))
+    for one in [*progress("scores", "prediction", 50 * MINUTE), *progress("outcomes", "label", 40 * MINUTE)]:
+        progresses.put(one)
+    clock.see(progresses)
+    assert clock.joined == 40 * MINUTE
+    partitions["outcomes"] = 2
+    clock.see(progresses)
+    assert clock.joined == 40 * MINUTE
+    assert clock.labelled(45 * MINUTE) == 39 * MINUTE
