@@ -142,7 +142,7 @@ def log_thresholds(alpha: float, importance: ArrayLike, detectors: ArrayLike = 1
     return np.asarray(np.log(weight.size * np.asarray(detectors, np.float64) / (alpha * relative)), np.float64)
 
 
-def level_of(log_score: Floats, log_threshold: Floats) -> NDArray[np.int8]:
+def level_of(log_score: Floats | np.float64, log_threshold: Floats | np.float64) -> NDArray[np.int8]:
     """Level reached by each subject: 0 none, 1 inform, 2 warn, 3 page."""
     # From the cheapest level up: a later one overwrites, so that each subject keeps the highest it reached.
     level = np.zeros(np.shape(log_score), np.int8)

@@ -1,4 +1,4 @@
-"""What one evening or a slow season shows: of a model with seasons, such drift warns, and pages only beyond.
+"""Drift that one odd evening or a slow season explains warns, in a model with seasons; what goes beyond it pages.
 
 The mix of an hour of the week is known from the weeks of its reference, and two things no few weeks can teach: how far
 one bad evening lies from the others, and how a season moves. So a page of drift rests on more rows than an evening
@@ -41,9 +41,8 @@ class Patience:
     """Which drift of a watch is held back; ``since`` is when what was held began, by key of the finding (ms).
 
     Holding back only ever takes pages away; that evidence of models with seasons pays for dependence within days alone
-    (`plan_subject`) rests on it. By hand: 40 rows an hour that jump far at
-    20:00 warn at 21:00, after 40 rows, and page at 04:00, after 320; where they move no further than days do, they page
-    at 21:00 on the day after.
+    (`plan_subject`) rests on it. By hand: 40 rows an hour that jump far at 20:00 warn at 21:00, after 40 rows, and page
+    at 04:00, after 320; where they move no further than days do, they page at 21:00 on the day after.
     """
 
     def __init__(self, drifts: Iterable[Drift]) -> None:

@@ -85,6 +85,7 @@ class PowerCard:
             f"power card at {self.rows_per_hour:.0f} rows an hour, false pages at most {self.budget}",
             f"{'subject':24} {'false/month':>11}  smallest found within 1 hour / 1 day",
         ]
+        # 24 characters of a name leave the rest of a terminal's line for the numbers.
         for power in self.subjects:
             parts = []
             if power.shift:

@@ -56,7 +56,7 @@ class JoinProgress:
         """Tell anew at the next call."""
         self._at = None
 
-    def told(self, partitions: Mapping[int, JoinPartition], now_ms: int) -> bytes | None:
+    def record(self, partitions: Mapping[int, JoinPartition], now_ms: int) -> bytes | None:
         """Return the record for every panes partition; None without news or where the last is younger than it may."""
         # A clock that was set back must not silence it until it is later again.
         if self._at is not None and 0 <= now_ms - self._at < PROGRESS_MS:
@@ -211,7 +211,7 @@ class Join:
             target, values = partition_of(model, PANES_PARTITIONS), packed(merged_outcomes(outcomes))
             out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
         # Behind the outcomes of this flush: who reads how far the join is has them all.
-        if told := self._progress.told(self._partitions, now_ms):
+        if told := self._progress.record(self._partitions, now_ms):
             out += [Outgoing(self._topics.panes.name, told, None, target) for target in range(PANES_PARTITIONS)]
         self._generation += bool(self._moved)
         for index in sorted(self._moved):

@@ -5,8 +5,8 @@ state: per panes partition its progress, per model the open panes, its watches i
 Invariant: what is decided is a function of the panes log; batches, flushes and restarts change nothing.
 
 Read in this order: stage (the topics, and which model a record is for), watermark (when a pane closes), pending (what
-is still open), model (what a closed pane means), watches with segment_reference and plugin_watch, cohorts (labels),
-succession (versions and references that end), escalation (which verdict pages and
+is still open), model (what a closed pane means), watches with segment_reference and plugin_watch, the room labels (when
+they are in, and what they say), succession (versions and references that end), escalation (which verdict pages and
 which incident asks for a retraining), decisions; checkpoints and state (what is kept); views (what is shown),
 replay (the same over history).
 """

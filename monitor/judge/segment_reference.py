@@ -17,9 +17,9 @@ from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, Ref
 
 # With 3 000 rows a cell of 1 % has 30, so its share is known to within a fifth; an hour of panes shows more than one
 # burst. Half of either makes new segments drift from chance; twice leaves them unknown for longer.
-ADOPT_ROWS = 3_000
+FIRST_ROWS = 3_000
 # An hour of one-minute panes, so that a burst of rows within minutes is not taken for the segment's normal state.
-ADOPT_PANES = 60
+FIRST_PANES = 60
 # Rows of each hour of the day that a segment with seasons waits for, a week at most: an hour with fewer says little of
 # its own shape, and waiting longer than a week would leave night-quiet segments unwatched.
 HOUR_ROWS = 50
@@ -28,7 +28,7 @@ DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
 
 
 class SegmentAdoptionState(State, frozen=True, array_like=True):
-    """An `Adoption` as it is kept, by position, behind the version, digest and segment of its watch.
+    """An `FirstPanes` as it is kept, by position, behind the version, digest and segment of its watch.
 
     Builds before hours were told apart kept int64[width] counts and no ``by_hour``, those before time zones UTC.
     """
@@ -45,7 +45,7 @@ class SegmentAdoptionState(State, frozen=True, array_like=True):
 
 
 @dataclass(slots=True)
-class Adoption:
+class FirstPanes:
     """The counts of a segment's first panes by hour of the day, int64[24 or 1, width], until they are enough."""
 
     counts: Counts
@@ -56,7 +56,7 @@ class Adoption:
     timezone: str = UTC_ZONE
 
     @classmethod
-    def of(cls, reference: Reference) -> "Adoption":
+    def of(cls, reference: Reference) -> "FirstPanes":
         """Begin with nothing: one row of counts, or one an hour of the day where the model has seasons."""
         seasonal = any(len(subject.strata) for subject in reference.subjects)
         counts = np.zeros((HOURS_OF_DAY if seasonal else 1, reference.layout.width), np.int64)
@@ -70,7 +70,7 @@ class Adoption:
         hour = stratum_of(start, HOURS_OF_DAY, self.timezone)
         self.by_hour[hour] += rows
         self.counts[hour % len(self.counts)] += counts
-        if self.rows < ADOPT_ROWS or self.panes < ADOPT_PANES:
+        if self.rows < FIRST_ROWS or self.panes < FIRST_PANES:
             return False
         span = start - self.begin
         return len(self.counts) == 1 or (span >= DAY and min(self.by_hour) >= HOUR_ROWS) or span >= WEEK
@@ -90,7 +90,7 @@ class Adoption:
         )
 
     @classmethod
-    def restored(cls, state: SegmentAdoptionState) -> "Adoption":
+    def restored(cls, state: SegmentAdoptionState) -> "FirstPanes":
         """Return what ``state`` was taken from."""
         by_hour = list(state.by_hour) or [0] * HOURS_OF_DAY
         return cls(np.atleast_2d(state.counts), state.rows, state.panes, state.begin, by_hour, state.timezone)

@@ -8,15 +8,10 @@ from msgspec.structs import replace
 
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.incidents import Incident, recovered_verdict
+from stationkeeper.monitor.core.incidents import STEADY_PANES, STEADY_ROWS, Incident, recovered_verdict
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.watches import Merged, Watches
 from stationkeeper.monitor.references import References
-
-# Half an hour of one-minute panes and 500 rows without an incident: the new version must have been judged, not only
-# served. Fewer rows say nothing at low traffic, fewer panes nothing at high traffic.
-STEADY_PANES = 30
-STEADY_ROWS = 500
 
 # Panes for which the counts of both references may still come, from partitions that see the new one later: a tally
 # reads a reference within seconds, so five minutes outlast one that restarts. At half a slow start ends a watch that

@@ -16,7 +16,7 @@ from stationkeeper.monitor.core.reference import Counts, NewValues, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.plugin_watch import PluginWatch, PluginWatchState
-from stationkeeper.monitor.judge.segment_reference import Adoption, SegmentAdoptionState, segment_reference
+from stationkeeper.monitor.judge.segment_reference import FirstPanes, SegmentAdoptionState, segment_reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 from stationkeeper.monitor.tally import planned_segments
@@ -66,7 +66,7 @@ class Watches(Mapping[WatchKey, Watch]):
         self._references = references
         self._by_key: dict[WatchKey, Watch] = {}
         self._plugins: dict[WatchKey, PluginWatch] = {}
-        self._growing: dict[WatchKey, Adoption] = {}
+        self._growing: dict[WatchKey, FirstPanes] = {}
         self._segment_counts: dict[WatchKey, Counts] = {}
         self.seen: dict[WatchKey, int] = {}
         self.rows: dict[str, int] = {}
@@ -112,7 +112,7 @@ class Watches(Mapping[WatchKey, Watch]):
             self.refused += 1
             return
         if key.segment:
-            growing = self._growing.setdefault(key, Adoption.of(reference))
+            growing = self._growing.setdefault(key, FirstPanes.of(reference))
             if not growing.add(start, rows, counts):
                 return
             self._segment_counts[key] = self._growing.pop(key).counts
@@ -244,7 +244,7 @@ class Watches(Mapping[WatchKey, Watch]):
         self.rows, self.first_seen = dict(state.rows), dict(state.first_seen)
         self._segment_counts = {WatchKey(*key): counts for *key, counts in state.adopted}
         for one in state.adoptions:
-            self._growing[WatchKey(one.version, one.digest, one.segment)] = Adoption.restored(one)
+            self._growing[WatchKey(one.version, one.digest, one.segment)] = FirstPanes.restored(one)
         for key, saved in watches.items():
             reference = self._references.by_digest(key.digest)
             if reference is not None:

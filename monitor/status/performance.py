@@ -16,6 +16,7 @@ from stationkeeper.contracts.model_status import (
     TrafficStatus,
 )
 from stationkeeper.contracts.times import UTC_ZONE, format_duration
+from stationkeeper.monitor.core.incidents import NEW_VALUES
 from stationkeeper.monitor.core.performance import (
     MEASURES,
     MIN_LABELS,
@@ -29,7 +30,7 @@ from stationkeeper.monitor.core.performance import (
     refuted,
 )
 from stationkeeper.monitor.core.quality import TRAINING
-from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Cause, Unknown
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import CohortRules, Cohorts, ModelJudge
@@ -101,8 +102,6 @@ _EVERY_PANES = 10
 _Point = tuple[Any, ...]
 # Of these an estimate is made (`core.performance.estimate`).
 ESTIMATED = frozenset({"precision", "recall", "accuracy", "f1"})
-# Causes by which inputs hold what the reference never saw, so that what a score stands for there is not known.
-_NEW_VALUES = frozenset({Cause.NEW_CATEGORY, Cause.OUT_OF_RANGE})
 
 
 def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> LabelStatus:
@@ -260,7 +259,7 @@ def _estimates(
     latest = estimate(charts.scored(*who, now), labels, threshold)
     incidents = [] if watch is None else watch.incidents()
     drifting = [(member.kind, incident.id) for incident in incidents for member in incident.drifting]
-    new = [incident.id for incident in incidents if incident.cause in _NEW_VALUES]
+    new = [incident.id for incident in incidents if incident.cause in NEW_VALUES]
     labelled = estimate(charts.scored(*who, since, last), labels, threshold).measures
     return _Estimates(latest.measures, labelled, refuted(latest.novel, drifting, new))
 

@@ -22,7 +22,7 @@ class PanesProgress:
         """Tell anew at the next call."""
         self._at = None
 
-    def told(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
+    def record(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
         """Return the record for every panes partition; None without news or where the last is younger than it may."""
         states = sorted(partitions, key=lambda state: state.partition)
         # Before the question whether it is time: an end that was seen between two records is dated when it was seen.
@@ -63,7 +63,7 @@ class JoinMarks:
         """Tell anew at the next call."""
         self._at, self._last = None, []
 
-    def told(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
+    def record(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
         """Return the record for every joins partition; None where nothing moved or the last is younger than it may."""
         if self._at is not None and 0 <= now_ms - self._at < MARK_MS:
             return None

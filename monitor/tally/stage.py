@@ -227,9 +227,9 @@ class Tally:
         for target, values in self._joins.drain():
             out += [Outgoing(self._topics.joins.name, value, None, target) for value in values]
         # Behind the panes and joins that it tells of: whoever reads it has read them.
-        if told := self._progress.told(self._partitions.values(), now_ms):
+        if told := self._progress.record(self._partitions.values(), now_ms):
             out += [Outgoing(self._topics.panes.name, told, None, target) for target in range(PANES_PARTITIONS)]
-        if marks := self._marks.told(self._partitions.values(), now_ms):
+        if marks := self._marks.record(self._partitions.values(), now_ms):
             out += [Outgoing(self._topics.joins.name, marks, None, target) for target in range(JOINS_PARTITIONS)]
         for partition in sorted(self._touched):
             for key, value in self._partitions[partition].records():

@@ -239,6 +239,7 @@ class _Run:
     def _by_digest(self, name: str, digest: str) -> Reference | Gone | None:
         found = self._references.by_digest(digest)
         if found is None and digest:
+            # Twelve characters tell the references of a model apart.
             why = f"reference {digest[:12]} of {name} is gone from {self._topics.references.name}"
             if why not in self._found.unverifiable:
                 self._found.unverifiable.append(why)

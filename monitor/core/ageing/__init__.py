@@ -4,7 +4,8 @@ In: labelled rows and wrong answers of each version, by week. Out: a `Timing` wi
 verdict. State: the weeks of the latest versions (`AgeRecord`), since when the calendar counts (`Calendar`), and the
 labelled rows since the champion's training (`FollowUp`).
 Invariant: only weeks that are over are weighed, so any batching of the labels gives the same answer.
-Read `curve` (how age and loss go together), then `timing`, `calendar`, `follow_up` and `asking` (how each asks).
+Read `curve` (how age and loss go together), then `timing`, `calendar`, `follow_up`, and `proposal` (with what each
+asks).
 """
 
 from stationkeeper.monitor.core.ageing.calendar import Calendar, CalendarState

@@ -3,13 +3,13 @@
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.monitor.core.ageing.asking import asking
+from stationkeeper.monitor.core.ageing.proposal import proposal
 from stationkeeper.monitor.core.incidents import RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.reasons import Cause
 
-# What the policy held back (a rollout, broken data) is asked again after an hour: the calendar counts days, and an
-# asking a pane would fill the counts of refusals.
-_AGAIN_MS = 3_600_000
+# What the policy held back (a rollout, broken data) is asked again after an hour: the calendar counts days, and a
+# proposal a pane would fill the counts of refusals.
+AGAIN_MS = 3_600_000
 
 
 class CalendarState(State, frozen=True):
@@ -39,12 +39,12 @@ class Calendar:
             return [], []
         since = self.state.since
         reason = f"{format_duration(self._every)} have passed since the last retraining (requests.every)"
-        incident, verdict = asking(
+        incident, verdict = proposal(
             champion, now, name="schedule", cause=Cause.SCHEDULE, reason=reason, since=since, number=since
         )
         request = policy.consider(incident, verdict, now=now, rollout=rollout, broken=broken)
         if request is None:
-            self.state = replaced(self.state, due=now + _AGAIN_MS)
+            self.state = replaced(self.state, due=now + AGAIN_MS)
             return [], []
         self.state = replaced(self.state, since=now, due=now + self._every)
         return [verdict], [request]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from stationkeeper.contracts.messages import LearningCurve, RetrainRequest, Rollout, RolloutPhase, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.monitor.core.ageing.asking import asking
+from stationkeeper.monitor.core.ageing.calendar import AGAIN_MS
 from stationkeeper.monitor.core.ageing.curve import HORIZON_WEEKS
+from stationkeeper.monitor.core.ageing.proposal import proposal
 from stationkeeper.monitor.core.ageing.timing import WEEK_MS
 from stationkeeper.monitor.core.incidents import RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
@@ -16,8 +17,6 @@ from stationkeeper.monitor.core.reasons import Cause
 # A training saw how a quarter of its rows did beside all of them: four times as many is as far ahead as it has seen
 # back. At twice as many half of the new rows are old ones, and the gate seldom tells the two models apart.
 _TIMES = 4
-# What the policy held back (a rollout, broken data) is asked again after an hour, as of the calendar.
-_AGAIN_MS = 3_600_000
 # Over how long what a better model spares is held against the price of a retraining, as for what an incident costs.
 _HORIZON_MS = HORIZON_WEEKS * WEEK_MS
 # Versions whose rows are counted: the champion's are kept while seven candidates after it are tried and taken back. At
@@ -105,7 +104,7 @@ class FollowUp:
         if state.own and state.wrong:
             late = state.wrong / state.own
             evidence |= {"late": round(late, 6), "forecast": round(spared * late, 6)}
-        incident, verdict = asking(
+        incident, verdict = proposal(
             champion,
             now,
             name="more_rows",
@@ -120,7 +119,7 @@ class FollowUp:
         )
         request = policy.consider(incident, verdict, now=now, rollout=rollout, broken=broken)
         if request is None:
-            self._note(replaced(state, due=now + _AGAIN_MS))
+            self._note(replaced(state, due=now + AGAIN_MS))
             return [], []
         self._note(replaced(state, asked=True))
         # One look: it has the rows that it asks for, and while it waited for more no other incident could be answered.

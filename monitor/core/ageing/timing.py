@@ -8,7 +8,6 @@ import numpy as np
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.monitor.core.ageing.asking import asking
 from stationkeeper.monitor.core.ageing.curve import (
     FRESH_WEEKS,
     HORIZON_WEEKS,
@@ -23,6 +22,7 @@ from stationkeeper.monitor.core.ageing.curve import (
     help_share,
     sudden_change,
 )
+from stationkeeper.monitor.core.ageing.proposal import proposal
 from stationkeeper.monitor.core.incidents import ACCURACY, Harm, Incident, RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause
@@ -247,7 +247,7 @@ class AgeRecord:
         due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost)
         if due is None or not due.pays:
             return [], []
-        incident, verdict = _asking(due, champion, now)
+        incident, verdict = _proposal(due, champion, now)
         request = policy.consider(incident, verdict, now=now, rollout=rollout)
         if request is None:
             return [verdict], []
@@ -283,8 +283,8 @@ def _before(version: ServedVersion, week: int) -> tuple[Week, ...]:
     return tuple(one for one in version.weeks if one.number < week)
 
 
-def _asking(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, Verdict]:
-    return asking(
+def _proposal(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, Verdict]:
+    return proposal(
         identity,
         now,
         name="age",

@@ -14,6 +14,7 @@ from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, Rank
 from stationkeeper.monitor.core.detect.evidence import Bets, EDetector, EDetectorState, place_bets, rank_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, padded
+from stationkeeper.monitor.core.finding import PAGE
 from stationkeeper.monitor.core.reference import CellRows
 
 Floats = NDArray[np.float64]
@@ -28,9 +29,6 @@ KEPT_TABLES = 2_000
 # Steps in one stratum from which its bets are not kept: an hour of one-minute panes pays for building them once, while
 # hourly panes change the stratum with each. Chosen; twice or half as many changes time and memory alone.
 _FEW_PANES = 4
-
-# The level `budget.level_of` gives a page.
-_PAGE = 3
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ class DriftDetector:
             crossed = score[index] >= self.log_threshold[index]
             if crossed.any():
                 detector.reset(crossed)
-        page = level == _PAGE
+        page = level == PAGE
         return Scores(conformal, fixed, self.log_threshold, level, page, onset, tuple(alternative.tolist()), rows)
 
     def _detectors(self) -> list[tuple[str, EDetector, NDArray[np.intp]]]:

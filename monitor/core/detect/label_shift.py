@@ -32,6 +32,8 @@ _ROUNDS = 50
 _UNFIT = 4.0
 # The normal quantile of a 95 % interval, as everywhere in charts.
 _TWO_SIDED = 1.96
+# Stands for 0 in denominators, as in `quantile`.
+_TINY = 1e-300
 # Labels of each class from which its scores are known: below, a bin's share of positives is noise.
 _FEWEST = 50
 
@@ -118,7 +120,7 @@ class LabelShift:
             share = float(np.clip(now @ (positive / (positive + negative)), 1e-6, 1 - 1e-6))
         ratio = self._ratios(np.array([share]))[0, :-1]
         mixed = before * ratio
-        mixed /= max(mixed.sum(), 1e-300)
+        mixed /= max(mixed.sum(), _TINY)
         per_row = (1 / max(counts.sum(), 1.0) + 1 / max(self._pooled[:-1].sum(), 1.0)) * self._phi
         noise = mixed * per_row
         used = mixed > 0
@@ -127,7 +129,7 @@ class LabelShift:
         freedom = max(int(used.sum()) - 2, 1)
         slope = self._share[:-1] / self.before - (1 - self._share[:-1]) / (1 - self.before)
         told = float((before * slope**2 / ratio).sum())
-        half = _TWO_SIDED * float(np.sqrt(per_row / max(told, 1e-300)))
+        half = _TWO_SIDED * float(np.sqrt(per_row / max(told, _TINY)))
         return PositivesEstimate(
             before=self.before,
             now=share,

@@ -5,18 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.budget import LEVELS
+from stationkeeper.monitor.core.budget import level_of
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState, ShiryaevRoberts
-from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN
 
 
 def level_of_score(score: float, threshold: float) -> int:
-    """Return the level a log e-value reaches: page, warn (a tenth), inform (a hundredth) or none."""
-    for level, factor in ((PAGE, LEVELS["page"]), (WARN, LEVELS["warn"]), (INFORM, LEVELS["inform"])):
-        if score >= threshold - np.log(factor):
-            return level
-    return NONE
+    """Return the level that one log e-value reaches, as `budget.level_of`."""
+    return int(level_of(np.float64(score), np.float64(threshold)))
 
 
 Floats = NDArray[np.float64]

@@ -10,6 +10,8 @@ them together; `held` keeps what drifts out of the detectors' bags, `harm` tells
 
 from stationkeeper.monitor.core.incidents.cure import (
     PATIENCE_MS,
+    STEADY_PANES,
+    STEADY_ROWS,
     Before,
     Cure,
     CureRules,
@@ -63,6 +65,8 @@ __all__ = [
     "PATIENCE_MS",
     "REARM_MS",
     "RETRY_PANES",
+    "STEADY_PANES",
+    "STEADY_ROWS",
     "UNWEIGHED",
     "Before",
     "Cure",

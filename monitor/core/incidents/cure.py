@@ -19,11 +19,12 @@ from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.monitor.core.finding import subject_of_key
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.performance import OutcomePane, mean_sequence, share_sequence
-from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
-from stationkeeper.monitor.core.reference.outcome_sums import error_scale
+from stationkeeper.monitor.core.reference import Counts, Labels, error_middles
+from stationkeeper.monitor.core.reference.outcome_sums import OCTAVE_MIDDLE, error_scale
 
-# The new version must have been judged, not only served: the same as for the end of the old version's incidents
-# (`judge.succession`). Fewer rows say nothing at low traffic, fewer panes nothing at high traffic.
+# Half an hour of one-minute panes and 500 rows without an incident: the new version must have been judged, not only
+# served, before the old one's incidents end (`judge.succession`) or a cure is told. Fewer rows say nothing at low
+# traffic, fewer panes nothing at high traffic; at double both wait an hour for what half of it has shown.
 STEADY_PANES = 30
 STEADY_ROWS = 500
 
@@ -35,10 +36,9 @@ PATIENCE_MS = 7 * 86_400_000
 # was and what it became, so that noise on either side crosses it seldom.
 _HALF = 0.5
 
-# The middle of an octave of the error is three quarters of its upper edge, and its edges are these times the middle:
-# without them a mean of .9 in an octave from .5 to 1 was shown to be .75, and a version that helped called not cured.
-_MIDDLE = 0.75
-_LOWEST, _HIGHEST = 0.5 / _MIDDLE, 1.0 / _MIDDLE
+# The edges of an octave of the error over its middle: without them a mean of .9 in an octave from .5 to 1 was shown to
+# be .75, and a version that helped called not cured.
+_LOWEST, _HIGHEST = 0.5 / OCTAVE_MIDDLE, 1.0 / OCTAVE_MIDDLE
 
 
 class Before(State, frozen=True):
@@ -315,5 +315,5 @@ def _interval(trial: Trial) -> tuple[float, float]:
 
 
 def _octave_sums(counts: Counts) -> tuple[int, float, float]:
-    middles = _MIDDLE * error_tops()
+    middles = error_middles()
     return int(counts.sum()), float(counts @ middles), float(counts @ middles**2)

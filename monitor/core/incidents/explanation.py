@@ -58,8 +58,9 @@ class Explainer:
     ) -> None:
         self.reference, self._layout, self._drifts = reference, reference.layout, drifts
         self._recent, self._labelled, self._new_values = recent, labelled, new_values
-        # What has evidence of its own as of the last `told`: it explains the scores before a label shift may.
-        self._speaking = frozenset[str]()
+        # What has evidence of its own as of the last `without_followers`: it explains the scores before a label shift
+        # may.
+        self._with_evidence = frozenset[str]()
 
     def effect(self, finding: Finding, counts: Counts) -> float:
         """Return the effect of a finding in the panes ``counts`` int64[width] since its onset.
@@ -101,7 +102,7 @@ class Explainer:
             return Explanation(replace(finding, reason=f"{text}{_usual(finding)}"), effect, rows)
         quality = counts[place.quality : place.quality + len(QUALITY)]
         cause = name_cause(subject, cells, quality, self._new_values.of(subject.name))
-        cause = label_shift_of(self.reference, self._drifts, subject, counts, self._speaking) or cause
+        cause = label_shift_of(self.reference, self._drifts, subject, counts, self._with_evidence) or cause
         evidence = {**finding.evidence, **cause.evidence}
         named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
         return Explanation(named, effect, int(cells.sum()))
@@ -111,17 +112,19 @@ class Explainer:
         _, counts = self._recent.total(finding.onset)
         return self.explain(finding, counts, finding.onset), counts
 
-    def told(self, findings: Sequence[Finding], incidents: OpenIncidents) -> tuple[list[Finding], set[str]]:
+    def without_followers(
+        self, findings: Sequence[Finding], incidents: OpenIncidents
+    ) -> tuple[list[Finding], set[str]]:
         """Return the findings without pages of pairs that only follow a feature, and the keys of pairs beside one.
 
         A pair is named where none of its features explains it. One that follows a feature whose incident is open still
         pages: it belongs to that incident, so that it must come back too. None opens an incident with others.
         """
         drifting = {m.subject for one in incidents.open.values() for m in one.drifting}
-        speaking = self._speaking = speaking_of(findings, incidents)
+        with_evidence = self._with_evidence = subjects_with_evidence(findings, incidents)
         out, beside = list[Finding](), set[str]()
         for finding in findings:
-            if speaking.isdisjoint(finding.parts):
+            if with_evidence.isdisjoint(finding.parts):
                 out.append(finding)
                 continue
             beside.add(finding.key)
@@ -147,12 +150,16 @@ def _usual(finding: Finding) -> str:
 
 
 def label_shift_of(
-    reference: Reference, drifts: Iterable[Drift], subject: ReferenceSubject, counts: Counts, speaking: Collection[str]
+    reference: Reference,
+    drifts: Iterable[Drift],
+    subject: ReferenceSubject,
+    counts: Counts,
+    with_evidence: Collection[str],
 ) -> NamedCause | None:
     """Return that another share of positives explains the scores in ``counts`` int64[width]; None where it does not.
 
     Seen without a label: the scores are a mixture of what both classes had on the reference, no feature is among those
-    ``speaking`` by evidence of its own, and none moved further (chi-square) than the score. A score sums up what
+    ``with_evidence`` of their own, and none moved further (chi-square) than the score. A score sums up what
     features know of the label, so under a shift of the labels alone it moves most; a feature that moved further is a
     change of the inputs. Many features that each moved a little leave the same scores, so the share is told with its
     condition, and beside it what it is if a score means what it did. O(cells of all features).
@@ -160,7 +167,7 @@ def label_shift_of(
     shift = next((drift.label_shift for drift in drifts if drift.label_shift is not None), None)
     if shift is None or subject.type is not SubjectType.PREDICTION:
         return None
-    if any(feature.name in speaking for feature in reference.features):
+    if any(feature.name in with_evidence for feature in reference.features):
         return None
     layout = reference.layout
     cells = counts[layout[subject.name].histogram]
@@ -188,7 +195,7 @@ def label_shift_of(
     return NamedCause(Cause.LABEL_SHIFT, text, evidence)
 
 
-def speaking_of(findings: Iterable[Finding], incidents: OpenIncidents) -> frozenset[str]:
+def subjects_with_evidence(findings: Iterable[Finding], incidents: OpenIncidents) -> frozenset[str]:
     """Return the subjects, pairs apart, that have evidence in this pane or drift in an open incident."""
     drifting = frozenset(m.subject for one in incidents.open.values() for m in one.drifting if not m.parts)
     return drifting.union(finding.subject for finding in findings if not finding.parts)

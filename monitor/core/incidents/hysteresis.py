@@ -7,7 +7,12 @@ from stationkeeper.contracts.messages import SubjectType, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.monitor.core.budget import LEVELS
 from stationkeeper.monitor.core.finding import NONE, Dated, Finding
-from stationkeeper.monitor.core.incidents.explanation import Explainer, explained_by_faults, follows, speaking_of
+from stationkeeper.monitor.core.incidents.explanation import (
+    Explainer,
+    explained_by_faults,
+    follows,
+    subjects_with_evidence,
+)
 from stationkeeper.monitor.core.incidents.incident import OpenIncidents
 from stationkeeper.monitor.core.incidents.verdict import DecisionTime, WatchIdentity, explained_verdict
 from stationkeeper.monitor.core.reasons import Check
@@ -70,12 +75,12 @@ class WarningHysteresis:
 
     def rest(
         self,
-        speaking: Collection[str],
+        found: Collection[str],
         judged: Collection[SubjectType],
         margin: Callable[[WarnedSubject], float],
         length: int = 1,
     ) -> None:
-        """Count a closed pane of ``length`` that judged these types; ``speaking`` are the keys of its findings.
+        """Count a closed pane of ``length`` that judged these types; ``found`` are the keys of its findings.
 
         ``margin`` gives a subject's log evidence less its page threshold, -inf where a rule has none.
         """
@@ -83,7 +88,7 @@ class WarningHysteresis:
         for key, warned in list(self._warned.items()):
             if warned.type not in judged:
                 continue
-            loud = key in speaking or margin(warned) >= REARM_NATS
+            loud = key in found or margin(warned) >= REARM_NATS
             quiet = 0 if loud else warned.quiet + 1
             if quiet >= enough:
                 del self._warned[key]
@@ -122,7 +127,7 @@ class Warnings:
     ) -> Iterator[Verdict]:
         """Yield the verdicts on a closed pane's findings below a page; what an open incident holds is said there."""
         present = {f.key: f for f in findings}
-        speaking = speaking_of(findings, incidents)
+        with_evidence = subjects_with_evidence(findings, incidents)
         self.hysteresis.rest(present, at.judged, self._margin, at.length)
         for finding in present.values():
             if incidents.of_subject(finding.subject) is not None or not self.hysteresis.news(finding):
@@ -130,7 +135,7 @@ class Warnings:
             explained, counts = self._explainer.since_onset(finding)
             faulty = explained_by_faults(present.values(), self._explainer.reference, finding, explained.effect, counts)
             # A pair that moves with its features keeps its warning: it is said when they are quiet and it is not.
-            if not faulty and follows(explained.finding) and not speaking.isdisjoint(finding.parts):
+            if not faulty and follows(explained.finding) and not with_evidence.isdisjoint(finding.parts):
                 continue
             # What a fault explains is the fault's: its evidence fades after it, and must not be said then.
             self.hysteresis.admit(finding)

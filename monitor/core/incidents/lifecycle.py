@@ -137,7 +137,7 @@ class IncidentLifecycle:
         A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
         """
         findings = [f for f in findings if not self._held.came_back_at(f.subject, at.end)]
-        findings, beside = self._explainer.told(findings, self.incidents)
+        findings, beside = self._explainer.without_followers(findings, self.incidents)
         pages = [f for f in findings if f.level == PAGE]
         opened: dict[str, Incident] = {}
         changed: dict[str, Incident] = {}
@@ -261,8 +261,10 @@ class IncidentLifecycle:
                 if waiting(member) and back(incident, member):
                     now = self._come_back(incident.id, member, at)
                     closed += [now] if now.closed is not None else []
-        said = [recovered_verdict(self.identity, one, now=at.end, rows=rows, last_row=at.last_row) for one in closed]
-        return IncidentChanges(tuple(said), closed=tuple(closed))
+        verdicts = [
+            recovered_verdict(self.identity, one, now=at.end, rows=rows, last_row=at.last_row) for one in closed
+        ]
+        return IncidentChanges(tuple(verdicts), closed=tuple(closed))
 
     def _come_back(self, incident_id: str, member: Member, at: DecisionTime) -> Incident:
         self.recoveries.end(incident_id, member)

@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.reasons import BLOCKS_RETRAINING, Cause
 
 # The levels of findings as messages name them.
-LEVELS = {PAGE: Level.PAGE, WARN: Level.WARN, INFORM: Level.INFORM}
+_MESSAGE_LEVELS = {PAGE: Level.PAGE, WARN: Level.WARN, INFORM: Level.INFORM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def verdict_of(  # noqa: PLR0913 - a verdict is these parts
         segment=named.segment,
         subject=Subject(type=finding.type, name=finding.subject, check=finding.check),
         kind=finding.kind,
-        level=LEVELS[level],
+        level=_MESSAGE_LEVELS[level],
         state=SubjectState.BROKEN if broken else SubjectState.DRIFTING,
         cause=finding.cause,
         reason=finding.reason,

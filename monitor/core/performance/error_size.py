@@ -12,7 +12,15 @@ from stationkeeper.monitor.core.detect import ETA, FACTOR_WEIGHTS, FACTORS, OneS
 from stationkeeper.monitor.core.finding import NONE, Finding
 from stationkeeper.monitor.core.performance.performance import OutcomePane, PerformanceState
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference import Counts, Labels, OutcomeSums, Reference, Task, error_tops
+from stationkeeper.monitor.core.reference import (
+    Counts,
+    Labels,
+    OutcomeSums,
+    Reference,
+    Task,
+    error_middles,
+    error_tops,
+)
 
 ABSOLUTE_ERROR = "absolute_error"
 """The subject of findings on a regression: how far off the model is."""
@@ -40,8 +48,7 @@ def capped_loss(scored: Counts) -> Floats:
     counts, tops = scored.ravel(), error_tops()
     known = np.searchsorted(np.cumsum(counts), _CAP_SHARE * counts.sum())
     cap = tops[min(int(known) + _CAP_OCTAVES, len(tops) - 1)]
-    # Three quarters of its top is the middle of an octave: from half of it to the whole.
-    return np.asarray(np.minimum(0.75 * tops / cap, 1.0), np.float64)
+    return np.asarray(np.minimum(error_middles() / cap, 1.0), np.float64)
 
 
 def mean_bound(counts: Counts, loss: Floats, rows: float, eta: float) -> float:

@@ -22,7 +22,6 @@ from stationkeeper.monitor.core.reference.outcome_sums import (
     ROWS,
     SCORES,
     SQUARE,
-    amounts,
     error_scale,
     error_tops,
 )
@@ -69,13 +68,9 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class ValueMatrix:
-    """What each outcome of a decision is worth: true positive, false positive, false negative, true negative.
-
-    With ``by_amount`` each is multiplied by the amount of the row.
-    """
+    """What each outcome of a decision is worth: true positive, false positive, false negative, true negative."""
 
     worth: tuple[float, float, float, float]
-    by_amount: bool = False
 
 
 def measures(confusion: Counts) -> dict[str, Measure]:
@@ -210,16 +205,14 @@ def error_measures(sums: OutcomeSums, quantile: float = 0.5) -> dict[str, Measur
     }
 
 
-def value_measure(confusion: Counts, sums: OutcomeSums, value: ValueMatrix) -> Measure:
-    """Return what a decision is worth on average, and the interval where no amount multiplies it.
+def value_measure(confusion: Counts, value: ValueMatrix) -> Measure:
+    """Return what a decision is worth on average, with its interval.
 
     By hand: worth (50, -5, -20, 0) of tp 8, fp 2, fn 4, tn 86: (400 - 10 - 80) / 100 = 3.1.
     """
     rows, worth = int(confusion.sum()), np.array(value.worth)
     if not rows:
         return Measure(VALUE, math.nan, math.nan, math.nan, 0)
-    if value.by_amount:
-        return Measure(VALUE, float(worth @ amounts(sums)) / rows, math.nan, math.nan, rows)
     # Scaled to [0, 1], where the sequence of shares holds and is narrower than that of an unbounded mean.
     mean, least, span = float(worth @ confusion) / rows, float(worth.min()), float(np.ptp(worth))
     low, high = share_sequence((mean - least) / span * rows if span else 0.0, rows)
@@ -245,7 +238,7 @@ def every_measure(
     if sums.ranked[1:-1].any():
         found |= probability_measures(sums)
     if value is not None:
-        found[VALUE] = value_measure(confusion, sums, value)
+        found[VALUE] = value_measure(confusion, value)
     return found
 
 

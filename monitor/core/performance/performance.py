@@ -132,10 +132,10 @@ class Performance:
             counted[0] = of[0] = 0
         running = self.running.step(counted, of, pane.start, elapsed)
         error = self.error.step(counted[:1], of[:1], pane.start, elapsed)
-        found = _louder(error, running, slice(0, 1))
+        found = _leading(error, running, slice(0, 1))
         out = self._findings(found, (ERROR_RATE,), VerdictKind.PERFORMANCE, Cause.ERROR_RATE, pane)
         concept = self.concept.step(counted[1:], of[1:], pane.start, elapsed)
-        concept = _louder(concept, running, slice(1, None))
+        concept = _leading(concept, running, slice(1, None))
         # All regions are one subject: the verdict names the one with most evidence.
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
         return out + sorted(named, key=lambda f: -f.strength)[:1]
@@ -222,10 +222,10 @@ class Performance:
         return tuple([f"{name}: more positives" for name in names] + [f"{name}: fewer positives" for name in names])
 
 
-def _louder(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
+def _leading(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
     """The scores of whichever of two detectors with one threshold has more evidence, subject by subject."""
-    # The louder one, and its own onset with it: an onset of the quieter one would date another change. Both have half
-    # of the budget, so that the louder of the two keeps to the whole.
+    # The leading one, and its own onset with it: that of the other would date another change. Both have half of the
+    # budget, so that the larger of the two keeps to the whole.
     ahead = running.score[part] > fixed.score
     return RateScores(
         np.where(ahead, running.score[part], fixed.score),

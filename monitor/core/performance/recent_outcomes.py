@@ -10,7 +10,7 @@ from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.performance.estimate import FEW_ROWS, MOST_THIN, split_errors, thin_share
 from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
+from stationkeeper.monitor.core.reference import Counts, Labels, error_middles
 
 MAX_PANES = 1_000
 """Labelled panes kept, each under a kilobyte packed: sixteen hours of one-minute panes, weeks where labels come in
@@ -84,8 +84,7 @@ def explain_errors(
     """
     rows = max(int(confusion.sum()), 1)
     if labels.numeric:
-        # The middle of an octave is three quarters of its upper edge.
-        middles = 0.75 * error_tops()
+        middles = error_middles()
         usual, met = (float(counts.ravel() @ middles) / max(int(counts.sum()), 1) for counts in (labels.scored, scored))
         change = met / usual - 1 if usual else 0.0
         text = f"off by {met:.3g} on average in labelled rows, by {usual:.3g} on the reference"

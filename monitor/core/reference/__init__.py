@@ -23,10 +23,10 @@ from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows
 from stationkeeper.monitor.core.reference.new_values import NewValues, added, count_new, new_rows, plain_new
 from stationkeeper.monitor.core.reference.outcome_sums import (
     OutcomeSums,
-    amounts_by_group,
     class_code,
     classes_by_group,
     error_cell,
+    error_middles,
     error_tops,
     errors_by_group,
     scores_by_group,
@@ -86,7 +86,6 @@ __all__ = [
     "Task",
     "TrafficProfile",
     "added",
-    "amounts_by_group",
     "cell_of",
     "check_positive",
     "choose_pairs",
@@ -96,6 +95,7 @@ __all__ = [
     "count_new",
     "dump",
     "error_cell",
+    "error_middles",
     "error_tops",
     "errors_by_group",
     "in_season",

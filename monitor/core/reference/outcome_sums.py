@@ -45,17 +45,12 @@ MICRO = 1_000_000
 # scikit-learn: a sure answer that is wrong then costs 15.9 nats and not infinitely many.
 _SURE = float(np.finfo(np.float32).eps)
 
-# Amounts are summed in hundredths, as money is counted; 92 million million of a unit fit.
-_CENT = 100
-
 # A class is a number of 16 bits by a hash of its name: 30 classes share one in .7 %; a float32 holds it exactly.
 CLASS_CODES = 1 << 16
 
 # Where each sum lies; written to topics and state, so that none is ever moved or given away again.
 ROWS, LOG_LOSS, SQUARE, LOG_LOSS_SQUARE = 0, 1, 2, 3
-# One for each cell of the confusion table.
-AMOUNTS = slice(4, 8)
-# Of the scores themselves, by shared bin; what follows up to 64 is kept for sums to come.
+# Of the scores themselves, by shared bin; 4 to 7, and what follows up to 64, are kept for sums to come.
 SCORES = slice(8, 8 + SCORE_BINS)
 # Rows by rank cell and label; the next round number after it leaves room for twice the cells.
 RANKED = slice(64, 64 + 2 * RANK_CELLS)
@@ -217,21 +212,19 @@ def classes_by_group(predicted: Integers, label: Integers, group: Integers, n: i
     return _split(OutcomeSums.of(at, np.ones(len(at), np.int64)), width, n, CLASSES.start)
 
 
-def amounts_by_group(amount: Floats, cell: Integers, group: Integers, n: int) -> list[OutcomeSums]:
-    """Return for each of ``n`` groups the amounts by cell of the confusion table (0 to 3), in hundredths."""
-    known = np.isfinite(amount)
-    return _split_rows(_Adder(group[known], n).up(amount[known] * _CENT, cell[known], 4), AMOUNTS.start)
-
-
-def amounts(sums: OutcomeSums) -> Floats:
-    """Return the summed amounts by cell of the confusion table, float64[4]."""
-    return sums.part(AMOUNTS) / _CENT
-
-
 def error_scale() -> tuple[Floats, Floats]:
     """Return the values that one counts for in ``OutcomeSums.errors``: of |e| and of e^2, by octave, float64[64]."""
     octave = np.ldexp(1.0, np.arange(ERROR_CELLS) + _LEAST_OCTAVE)
     return octave * 2.0**-_DIGITS, octave**2 * 2.0**-_DIGITS
+
+
+OCTAVE_MIDDLE = 0.75
+"""The middle of an octave over its upper edge: from half of it to the whole."""
+
+
+def error_middles() -> Floats:
+    """Return the middle of each cell of an absolute error, float64[64]."""
+    return OCTAVE_MIDDLE * error_tops()
 
 
 def error_tops() -> Floats:

@@ -93,6 +93,7 @@ def positive_class(
                 f"positive class {high!r}: scores rank it above {low!r} (AUC {max(area, 1 - area):.2f}); "
                 f"say --positive {low} if they are about that"
             )
+    # Five are a line that a person reads.
     shown = " or ".join(f"--positive {key}" for key in sorted(keys)[:5])
     classes = " and ".join(map(repr, sorted(keys)[:5]))
     raise ValueError(
@@ -116,6 +117,7 @@ def _area(scores: Floats, labels: Categories) -> tuple[float, float] | None:
 
 def check_positive(positive: str, labels: Categories) -> None:
     """Raise ``ValueError`` where two classes or more are known and the positive one is none of them."""
+    # Ten of them tell what labels look like.
     if len(labels.keys) > 1 and not any(same_class(key, positive) for key in labels.keys):
         raise ValueError(
             f"positive {positive!r}: labels are {', '.join(map(repr, sorted(labels.keys)[:10]))}; name one"

@@ -70,6 +70,7 @@ class Roles:
     def inputs(self, names: Collection[str]) -> list[str]:
         """Return the feature columns; raises ``ValueError`` naming a column that is not there."""
         wanted = [*(self.features or ()), *(n for n in (self.prediction, self.label, self.weight) if n)]
+        # Fifty names are more than a wrong one needs to be found, and a table may have thousands.
         for name in wanted:
             if name not in names:
                 raise ValueError(f"column {name!r} is not in the data; columns are {', '.join(sorted(names)[:50])}")

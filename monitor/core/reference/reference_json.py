@@ -1,4 +1,4 @@
-"""The reference as versioned JSON, read with an error that names the field, its value and the cure."""
+"""The reference as versioned JSON, read with an error that names the field, its value and what to do."""
 
 import base64
 import binascii
@@ -406,6 +406,7 @@ class _Fields:
             raise InvalidReference(f"{self.path}.{key}: missing, must be {wanted}")
         value = self._raw[key]
         if not accept(value):
+            # As much of it as a line of a log shows.
             shown = repr(value)
             raise InvalidReference(f"{self.path}.{key}: {shown[:80]}, must be {wanted}")
         return value

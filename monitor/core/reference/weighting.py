@@ -26,6 +26,7 @@ def prior_weights(labels: Categories, prior: Mapping[str, float]) -> Floats:
         raise ValueError("prior: some rows have no label; profile labelled rows only")
     share = rows / rows.sum()
     wanted = np.full(len(names), np.nan)
+    # Twenty of them tell what labels look like.
     for name, value in prior.items():
         if name not in names:
             raise ValueError(f"prior: no row has the label {name!r}; labels are {', '.join(sorted(names)[:20])}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.judge.pending import WatchKey
-from stationkeeper.monitor.judge.segment_reference import ADOPT_PANES, ADOPT_ROWS
+from stationkeeper.monitor.judge.segment_reference import FIRST_PANES, FIRST_ROWS
 from stationkeeper.monitor.judge.watches import Watches
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -80,8 +80,8 @@ def test_of_two_that_learned_equally_long_the_same_one_teaches_after_a_restart()
 def test_what_a_segment_showed_goes_with_its_watch() -> None:
     made = watches()
     begun, growing = (WatchKey("1", MADE["1"].digest, f"country={value}") for value in ("de", "fr"))
-    for pane in range(ADOPT_PANES):
-        made.meet(begun, pane * HOUR, ADOPT_ROWS, MADE["1"].layout.zeros(), "1")
+    for pane in range(FIRST_PANES):
+        made.meet(begun, pane * HOUR, FIRST_ROWS, MADE["1"].layout.zeros(), "1")
     made.meet(growing, 0, 1, MADE["1"].layout.zeros(), "1")
     assert begun in made
     for key in (begun, growing):

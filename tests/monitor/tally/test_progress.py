@@ -27,15 +27,15 @@ def told(value: bytes | None) -> list[tuple[str, str, int, bool]]:
 
 def test_the_judge_is_told_once_a_second_and_anew_after_a_restart() -> None:
     progress, mine = PanesProgress(FORMS, 30_000), states()
-    assert told(progress.told(mine, 0)) == [("outcomes", "label", 7, False), ("scores", "prediction", 7, False)]
-    assert progress.told(mine, PROGRESS_MS - 1) is None
-    assert progress.told(mine, PROGRESS_MS) is not None
+    assert told(progress.record(mine, 0)) == [("outcomes", "label", 7, False), ("scores", "prediction", 7, False)]
+    assert progress.record(mine, PROGRESS_MS - 1) is None
+    assert progress.record(mine, PROGRESS_MS) is not None
     progress.forget()
-    assert progress.told(mine, PROGRESS_MS) is not None
-    assert progress.told([], 5 * PROGRESS_MS) is None
+    assert progress.record(mine, PROGRESS_MS) is not None
+    assert progress.record([], 5 * PROGRESS_MS) is None
     # The host's clock was set back: it goes on at once, and not when the clock is where it was.
-    assert progress.told(mine, -3_600_000) is not None
-    assert progress.told(mine, -3_600_000 + PROGRESS_MS - 1) is None
+    assert progress.record(mine, -3_600_000) is not None
+    assert progress.record(mine, -3_600_000 + PROGRESS_MS - 1) is None
 
 
 def test_an_end_that_was_seen_between_two_records_is_dated_then() -> None:
@@ -44,9 +44,9 @@ def test_an_end_that_was_seen_between_two_records_is_dated_then() -> None:
         # At the first flush nothing has been read to its end yet.
         for state in mine if now else ():
             state.end.reached()
-        progress.told(mine, now)
+        progress.record(mine, now)
     # At its end since 500; dated at the record of 1 500 it would not be idle yet.
-    assert {idle for *_, idle in told(progress.told(mine, 4_000))} == {True}
+    assert {idle for *_, idle in told(progress.record(mine, 4_000))} == {True}
 
 
 @pytest.mark.parametrize("jump", [3_600_000, -3_600_000])
@@ -69,8 +69,8 @@ def test_a_host_whose_clock_is_set_makes_no_partition_idle_and_keeps_none_awake(
 
 def test_the_join_is_told_only_news_and_seldom() -> None:
     marks, mine = JoinMarks(MODELS, FORMS, 30_000), states()
-    assert marks.told(mine, 0) is not None
-    assert marks.told(mine, MARK_MS) is None
+    assert marks.record(mine, 0) is not None
+    assert marks.record(mine, MARK_MS) is None
     mine[0].next_offset = 8
-    assert marks.told(mine, MARK_MS - 1) is None
-    assert marks.told(mine, MARK_MS) is not None
+    assert marks.record(mine, MARK_MS - 1) is None
+    assert marks.record(mine, MARK_MS) is not None

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.core.reference.outcome_sums import (
-    AMOUNTS,
     BIN_OF_CELL,
     CLASSES,
     ERRORS,
@@ -18,8 +17,6 @@ from stationkeeper.monitor.core.reference.outcome_sums import (
     SCORES,
     SQUARE,
     OutcomeSums,
-    amounts,
-    amounts_by_group,
     class_code,
     classes_by_group,
     error_cell,
@@ -76,7 +73,7 @@ def test_packed_sums_come_back_in_twelve_bytes_each(pairs: list[tuple[int, int]]
 def test_places_are_stored_and_never_move() -> None:
     # They stand in topics, references and state of every build: a moved one adds losses to amounts.
     assert (ROWS, LOG_LOSS, SQUARE, LOG_LOSS_SQUARE) == (0, 1, 2, 3)
-    assert (slice(4, 8), slice(8, 40)) == (AMOUNTS, SCORES)
+    assert slice(8, 40) == SCORES
     assert (slice(64, 1_088), slice(2_048, 2_304), slice(4_096, 200_704)) == (RANKED, ERRORS, CLASSES)
     assert class_code("cat") == 0x9E5E43A8 % 65_536
     assert BIN_OF_CELL[[0, 128, 255, 256, 511]].tolist() == [0, 0, 15, 16, 31]
@@ -124,11 +121,6 @@ def test_classes_by_hand() -> None:
     assert second.classes == {dog: (1, 1, 1)}
 
 
-def test_amounts_are_kept_to_the_cent_by_cell_of_the_confusion() -> None:
-    (sums,) = amounts_by_group(np.array([10.25, 0.5, np.nan]), np.array([0, 3, 1]), zeros(3), 1)
-    assert amounts(sums).tolist() == [10.25, 0.0, 0.0, 0.5]
-
-
 def test_a_weighted_row_counts_as_often_as_it_stands_for() -> None:
     (once,) = scores_by_group(np.array([0.9, 0.9]), zeros(2), zeros(2), 1)
     (weighted,) = scores_by_group(np.array([0.9]), zeros(1), zeros(1), 1, np.array([2.0]))
@@ -137,8 +129,8 @@ def test_a_weighted_row_counts_as_often_as_it_stands_for() -> None:
 
 
 def test_curves_are_left_out_and_the_rest_stays() -> None:
-    sums = of((ROWS, 1), (SCORES.start, 2), (RANKED.stop - 1, 3), (RANKED.stop, 4), (AMOUNTS.start, 5))
-    assert as_dict(sums.without_curves()) == {ROWS: 1, AMOUNTS.start: 5, RANKED.stop: 4}
+    sums = of((ROWS, 1), (SCORES.start, 2), (RANKED.stop - 1, 3), (RANKED.stop, 4), (4, 5))
+    assert as_dict(sums.without_curves()) == {ROWS: 1, 4: 5, RANKED.stop: 4}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1), st.integers(0, 2)), max_size=30), st.integers(0, 30))

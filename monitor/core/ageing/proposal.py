@@ -1,4 +1,4 @@
-"""What asks for a retraining without an incident: as the request policy takes it, and its verdict that informs."""
+"""A retraining proposed without an incident: as the request policy takes it, and the verdict that says why."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from stationkeeper.monitor.core.incidents import Incident, WatchIdentity, onset_
 from stationkeeper.monitor.core.reasons import Cause
 
 
-def asking(  # noqa: PLR0913 - a verdict is these parts
+def proposal(  # noqa: PLR0913 - a verdict is these parts
     identity: WatchIdentity,
     now: int,
     *,
@@ -27,8 +27,8 @@ def asking(  # noqa: PLR0913 - a verdict is these parts
 ) -> tuple[Incident, Verdict]:
     """Return an incident that never opened, for the request policy, and the verdict that says why it asks.
 
-    ``name`` is the subject's, ``since`` (ms) what the request counts from, ``number`` tells this asking of the version
-    from its others.
+    ``name`` is the subject's, ``since`` (ms) what the request counts from, ``number`` tells this proposal for the
+    version from its others.
     """
     onset = Dated(since, since, now)
     key = f"{SubjectType.PERFORMANCE}:{name}"
