@@ -53,6 +53,8 @@ def profile(
         if time not in columns:
             raise ValueError(f"time column {time!r} is not in the data; columns are {', '.join(columns)}")
         times = epoch_ms(columns[time], time, time_unit)
+        if not len(times):
+            raise ValueError(f"time column {time!r} has no rows: a reference needs some")
         order = np.argsort(times, kind="stable")
         times = times[order]
         columns = {name: values[order] for name, values in columns.items()}

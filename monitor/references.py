@@ -37,8 +37,14 @@ class References:
         self.epoch += 1
         if value is None:
             self._references.pop((model, version), None)
+            if self._latest.get(model) == version:
+                # Then that which was written last of those that are left.
+                left = [other for name, other in self._references if name == model]
+                self._latest[model] = left[-1] if left else version
             return None
         reference = self._within(load(value))
+        # Taken out and put back, so that they stand in the order in which they were written.
+        self._references.pop((model, version), None)
         self._references[model, version] = reference
         self._by_digest[reference.digest] = reference
         self._latest[model] = version

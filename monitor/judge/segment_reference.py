@@ -28,7 +28,7 @@ DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
 
 
 class SegmentAdoptionState(State, frozen=True, array_like=True):
-    """An `FirstPanes` as it is kept, by position, behind the version, digest and segment of its watch.
+    """A `FirstPanes` as it is kept, by position, behind the version, digest and segment of its watch.
 
     Builds before hours were told apart kept int64[width] counts and no ``by_hour``, those before time zones UTC.
     """

@@ -128,14 +128,14 @@ class Segmenter:
 def planned_segments(settings: ModelSettings, reference: Reference, segment: str) -> tuple[str, ...]:
     """Return all segments that share the model's budget, all traffic first: known before any of them is seen.
 
-    A dimension that is a categorical feature has its top values and the rest; another has as many places as the
-    limit allows. ``segment`` is among them in any case.
+    A dimension that is a categorical feature has its top values and the rest; another, and a sensitive one, whose
+    values the reference does not hold, has as many places as the limit allows. ``segment`` is among them in any case.
     """
     names = [""]
     for dimension in settings.segments:
-        subject = reference.by_name.get(dimension)
-        if subject is not None and isinstance(subject.cells, CategoricalCells):
-            names += [segment_name(dimension, value) for value in subject.cells.values]
+        fixed = Places.fixed(reference, dimension)
+        if fixed is not None:
+            names += [segment_name(dimension, value) for value in fixed]
         else:
             # Names of places: which values will take them is not known, and the budget must not change as they come.
             names += [f"{dimension}#{place}" for place in range(settings.limits.segments)]

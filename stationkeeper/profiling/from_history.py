@@ -13,7 +13,8 @@ from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, PaneDelta, Wi
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.adoption import PaneLabels, rebase
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.reference import Counts, InvalidReference, Reference, load
+from stationkeeper.monitor.core.performance import judged_counts
+from stationkeeper.monitor.core.reference import Counts, InvalidReference, OutcomeSums, Reference, load
 from stationkeeper.streams.ports import Partition, Reader
 
 
@@ -92,12 +93,17 @@ class _Counted:
 
 
 def _add_labels(labels: dict[int, PaneLabels], record: OutcomeDelta) -> None:
-    scored = np.frombuffer(record.scored, "<i8").astype(np.int64).reshape(SCORE_BINS, 2)
-    confusion = np.frombuffer(record.confusion, "<i8").astype(np.int64)
+    sums = OutcomeSums.unpack(record.sums)
+    confusion, scored = judged_counts(_counts(record.confusion), _counts(record.scored), sums)
+    scored = scored.reshape(SCORE_BINS, 2)
     known = labels.get(record.start)
     if known is not None:
-        scored, confusion = scored + known.scored, confusion + known.confusion
-    labels[record.start] = PaneLabels(record.start, scored, confusion)
+        scored, confusion, sums = scored + known.scored, confusion + known.confusion, sums + known.sums
+    labels[record.start] = PaneLabels(record.start, scored, confusion, sums)
+
+
+def _counts(part: bytes) -> Counts:
+    return np.frombuffer(part, "<i8").astype(np.int64)
 
 
 def _records(reader: Reader, topics: Topics, model: str) -> Iterator[PaneDelta | OutcomeDelta]:

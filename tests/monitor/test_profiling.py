@@ -100,6 +100,11 @@ def test_a_rebalanced_set_is_undone_by_weight_or_prior_by_hand():
     assert by_prior.digest == by_weight.digest
 
 
+def test_a_time_column_without_rows_is_refused_by_name():
+    with pytest.raises(ValueError, match="time column 'at' has no rows"):
+        profile({"x": np.zeros(0), "at": np.zeros(0, np.int64)}, time="at")
+
+
 @pytest.mark.parametrize("pane", [0, -5, "0m"])
 def test_a_pane_without_length_is_refused(pane: Any):
     data = {"x": np.arange(100.0), "at": np.arange(100) * 60_000}

@@ -5,6 +5,7 @@ from structlog.testing import capture_logs
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.monitor.core.reference import dump
+from stationkeeper.monitor.references import References
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference
 
 REFERENCES, ROLLOUTS = TOPICS.references.name, TOPICS.rollouts.name
@@ -46,3 +47,14 @@ def test_a_bad_record_of_a_table_is_named_and_the_value_before_it_stays(topic, k
         assert kept.digest == good.digest
         (count,) = [s.value for s in rig.loops[role].samples() if s.labels[-1] == "table"]
         assert count == 1
+
+
+def test_where_the_latest_reference_is_taken_away_the_one_written_before_it_counts():
+    """A champion nobody named was the version that was gone, and the model had no reference at all."""
+    found = References({"fraud": fraud()})
+    for version in ("2", "1", "2", "3"):
+        found.put_reference(f"fraud/{version}".encode(), dump(reference(version)).encode())
+    found.put_reference(b"fraud/3", None)
+    assert found.champion("fraud") == "2"
+    found.put_reference(b"fraud/1", None)
+    assert found.champion("fraud") == "2"

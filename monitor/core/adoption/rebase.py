@@ -1,7 +1,7 @@
 """A reference rebuilt from closed panes of production: the cells stay, the counts are those of the period."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,18 +11,27 @@ from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi
 from stationkeeper.monitor.core.adoption.period import MIN_ROWS, AdoptionPeriod
 from stationkeeper.monitor.core.adoption.traffic import traffic_of
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.reference import QUALITY, Counts, Labels, Reference, ReferenceSubject
+from stationkeeper.monitor.core.reference import (
+    QUALITY,
+    Counts,
+    Labels,
+    OutcomeSums,
+    Reference,
+    ReferenceSubject,
+    total,
+)
 
 HISTORY = "history"
 
 
 @dataclass(frozen=True, slots=True)
 class PaneLabels:
-    """The matured labels of one pane: int64[32, 2] by score bin, and int64[4] confusion."""
+    """The matured labels of one pane as in ``Labels``: int64[32, 2] by score bin, int64[4] confusion, and sums."""
 
     start: int
     scored: Counts
     confusion: Counts
+    sums: OutcomeSums = field(default_factory=OutcomeSums.none)
 
 
 def rebase(
@@ -56,7 +65,7 @@ def rebase(
         first=used[0].start,
         last=used[-1].end,
         traffic=traffic,
-        labels=_labels(labels) or reference.labels,
+        labels=_labels(labels, reference.labels) or reference.labels,
         notes=(f"from {len(used)} panes of production with {rows} rows",),
     )
 
@@ -69,10 +78,15 @@ def _with_quality(subject: ReferenceSubject, reference: Reference, counts: Count
     return replace(subject, quality=quality) if counts[place.histogram].any() else subject
 
 
-def _labels(panes: Sequence[PaneLabels]) -> Labels | None:
+def _labels(panes: Sequence[PaneLabels], before: Labels | None) -> Labels | None:
     confusion = sum((pane.confusion for pane in panes), np.zeros(4, np.int64))
     if not confusion.any():
         return None
     scored = sum((pane.scored for pane in panes), np.zeros((SCORE_BINS, 2), np.int64))
+    found = Labels(scored, confusion, sums=total(pane.sums for pane in panes))
+    if found.numeric:
+        # All numbers count as right, so that panes say nothing of how their errors cluster: that of before holds.
+        return replace(found, phi=1.0 if before is None else before.phi)
     wrong = np.array([pane.confusion[1] + pane.confusion[2] for pane in panes], np.float64)
-    return Labels(scored, confusion, pane_phi(wrong, np.array([pane.confusion.sum() for pane in panes], np.float64)))
+    rows = np.array([pane.confusion.sum() for pane in panes], np.float64)
+    return replace(found, phi=pane_phi(wrong, rows))

@@ -10,10 +10,10 @@ import pytest
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor import profile
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, in_season, rank_grid
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.judge.segment_reference import FirstPanes, SegmentAdoptionState, segment_reference
@@ -51,13 +51,13 @@ def panes(reference: Reference, first: int, days: float, *, seed: int, level: fl
 
 
 def adopted(reference: Reference) -> tuple[Reference, int]:
-    panes = FirstPanes.of(reference)
+    first = FirstPanes.of(reference)
     for pane in panes(reference, 20 * DAY_MS, 8, seed=1):
-        again = FirstPanes.restored(state_of(thaw(freeze(panes.state("1", "d", "country=de"))), SegmentAdoptionState))
-        assert (again.rows, again.panes, again.by_hour) == (panes.rows, panes.panes, panes.by_hour)
-        panes = again
-        if panes.add(pane.start, pane.rows, pane.counts):
-            return segment_reference(reference, panes.counts), pane.end
+        again = FirstPanes.restored(state_of(thaw(freeze(first.state("1", "d", "country=de"))), SegmentAdoptionState))
+        assert (again.rows, again.panes, again.by_hour) == (first.rows, first.panes, first.by_hour)
+        first = again
+        if first.add(pane.start, pane.rows, pane.counts):
+            return segment_reference(reference, first.counts), pane.end
     raise AssertionError("a week taught nothing")
 
 
@@ -88,24 +88,24 @@ def test_the_first_hours_alone_would_page_every_night(reference: Reference):
 
 def test_a_model_without_seasons_takes_its_first_three_thousand_rows():
     plain = profile({"amount": np.random.default_rng(0).normal(0, 1, 5_000)})
-    panes = FirstPanes.of(plain)
-    enough = [panes.add(at * 60_000, 60, plain.layout.zeros()) for at in range(60)]
+    first = FirstPanes.of(plain)
+    enough = [first.add(at * 60_000, 60, plain.layout.zeros()) for at in range(60)]
     assert enough.index(True) == 59
-    assert panes.counts.shape == (1, plain.layout.width)
+    assert first.counts.shape == (1, plain.layout.width)
     # A state written before hours were told apart.
     old = FirstPanes.restored(state_of(["1", "d", "", plain.layout.zeros(), 2_999, 70], SegmentAdoptionState))
     assert old.add(0, 1, plain.layout.zeros())
 
 
 def test_an_hour_that_never_brings_rows_is_waited_for_a_week(reference: Reference):
-    panes = FirstPanes.of(reference)
+    first = FirstPanes.of(reference)
     ends = [
         pane.end
         for pane in panes(reference, 0, 8, seed=4)
-        if 8 <= pane.start // HOUR_MS % 24 < 20 and panes.add(pane.start, pane.rows, pane.counts)
+        if 8 <= pane.start // HOUR_MS % 24 < 20 and first.add(pane.start, pane.rows, pane.counts)
     ]
     assert 7 * DAY_MS < ends[0] < 8 * DAY_MS
-    strata = segment_reference(reference, panes.counts).by_name["amount"].strata
+    strata = segment_reference(reference, first.counts).by_name["amount"].strata
     assert strata.sum(axis=1).min() > 0
 
 

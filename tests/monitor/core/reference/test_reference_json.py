@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.core.reference import (
+    CategoricalCells,
     InvalidReference,
     Labels,
     OutcomeSums,
@@ -244,7 +245,9 @@ def test_values_too_long_for_a_name_are_counted_without_one() -> None:
     values = np.array(["a" * (MAX_NAME + 1), "b"])[np.arange(200) % 2]
     for sensitive in ((), ("text",)):
         reference = load(dump(profile({"text": values}, sensitive=sensitive)))
-        assert [len(value) <= MAX_NAME for value in reference.subjects[0].cells.values] == [True] * (1 + len(sensitive))
+        cells = reference.subjects[0].cells
+        assert isinstance(cells, CategoricalCells)
+        assert [len(value) <= MAX_NAME for value in cells.values] == [True] * (1 + len(sensitive))
         assert reference.subjects[0].rows == 200
     with pytest.raises(ValueError, match=f"name of {MAX_NAME + 1} characters, at most {MAX_NAME}"):
         profile({"x" * (MAX_NAME + 1): values})
