@@ -165,9 +165,9 @@ class ModelJudge:
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
         requests += self.escalation.remember(ended, self.succession.champion)
         verdicts += [one.verdict for one in ended]
-        champion, policy = self.succession.champion, self.escalation.requests
-        broken = "" if champion is None else self.escalation.broken(champion)
-        found, asks = self.retrainings.by_time(champion, end, policy, broken)
+        champion = self.succession.champion
+        broken = self.escalation.broken(champion)
+        found, asks = self.retrainings.by_time(champion, end, self.escalation.requests, broken)
         verdicts += found
         requests += asks
         found, asks = self.escalation.again(champion, end, self.retrainings.age.of_incident)
@@ -198,8 +198,7 @@ class ModelJudge:
         """Judge labels that were read after the last pane, which began at ``start``, had closed: a catch-up ends so."""
         closed = self.pending.late(start).aged(self.cohorts.labelled, self.labelled)
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
-        end = start + self.settings.pane
-        decided = list(self._learn(closed, end))
+        decided = list(self._learn(closed, end := start + self.settings.pane))
         verdicts = tuple(one for found, _ in decided for one in found)
         requests = tuple(one for _, asks in decided for one in asks)
         self.retrainings.asked(requests, end, self.watches.of(self.succession.champion))

@@ -3,13 +3,9 @@
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.monitor.core.ageing.proposal import proposal
+from stationkeeper.monitor.core.ageing.proposal import AGAIN_MS, proposal
 from stationkeeper.monitor.core.incidents import RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.reasons import Cause
-
-# What the policy held back (a rollout, broken data) is asked again after an hour: the calendar counts days, and a
-# proposal a pane would fill the counts of refusals.
-AGAIN_MS = 3_600_000
 
 
 class CalendarState(State, frozen=True):

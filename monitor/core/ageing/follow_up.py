@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from stationkeeper.contracts.messages import LearningCurve, RetrainRequest, Rollout, RolloutPhase, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.monitor.core.ageing.calendar import AGAIN_MS
 from stationkeeper.monitor.core.ageing.curve import HORIZON_WEEKS
-from stationkeeper.monitor.core.ageing.proposal import proposal
+from stationkeeper.monitor.core.ageing.proposal import AGAIN_MS, proposal
 from stationkeeper.monitor.core.ageing.timing import WEEK_MS
 from stationkeeper.monitor.core.incidents import RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane

@@ -10,6 +10,10 @@ from stationkeeper.monitor.core.finding import Dated
 from stationkeeper.monitor.core.incidents import Incident, WatchIdentity, onset_of
 from stationkeeper.monitor.core.reasons import Cause
 
+# A proposal that the policy held back (a rollout, broken data) is made again after an hour: it counts days, and a
+# proposal a pane would fill the counts of refusals.
+AGAIN_MS = 3_600_000
+
 
 def proposal(  # noqa: PLR0913 - a verdict is these parts
     identity: WatchIdentity,
