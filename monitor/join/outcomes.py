@@ -12,9 +12,9 @@ from stationkeeper.monitor.join.store import Flags, Owners, Rows
 _LOSS_SCALE = 1_000_000
 """Squared errors are summed in millionths as integers, so that sums do not depend on the order of events."""
 
-_MAX_LOSS = 1e6
-"""The largest squared error that counts: times the scale and 9 million rows it still fits into an int64, and one absurd
-label cannot overflow a pane. Only errors of about a thousand and more would count differently at half or double."""
+_MAX_ERROR = 1e3
+"""The largest error that counts in the loss: its square times the scale and 9 million rows still fits into an int64,
+and one absurd label cannot overflow a pane. Only errors beyond it would count differently at half or double."""
 
 
 def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
@@ -47,13 +47,16 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     place = np.where(classes, right * (SCORE_BINS - 1), predictions["bin"]).astype(np.int64) * 2 + positive
     known_at_score = binary | classes | numbers
     scored = np.bincount((group * width + place)[known_at_score], minlength=width * n).reshape(n, width)
-    error = np.where(classes, ~right, np.nan_to_num(score - label))
+    # An infinity stands for what is beyond a row's numbers: two of them compare in nothing.
+    with np.errstate(invalid="ignore"):
+        apart = score - label
+    error = np.where(classes, ~right, np.nan_to_num(apart))
     # A class and a number, while a reference is replaced, compare in nothing.
     error = np.where(classy == (kind == OF_CLASSES), error, 0.0)
     plain = binary | (~classes & ~classy & (kind != OF_CLASSES))
-    sums = _sums(score, label, group, n, binary, plain & ~binary, classes)
+    sums = _sums(score, label, apart, group, n, binary, plain & ~binary, classes)
     loss = np.zeros(n, np.int64)
-    np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
+    np.add.at(loss, group, np.rint(np.minimum(np.abs(error), _MAX_ERROR) ** 2 * _LOSS_SCALE).astype(np.int64))
     age = np.zeros(n, np.int64)
     np.add.at(age, group, known - predictions["time"])
     rows = np.bincount(group, minlength=n)
@@ -112,7 +115,7 @@ def _negative(one: OutcomeDelta) -> OutcomeDelta:
 
 
 def _sums(
-    score: Floats, label: Floats, group: Integers, n: int, binary: Flags, numbers: Flags, classes: Flags
+    score: Floats, label: Floats, apart: Floats, group: Integers, n: int, binary: Flags, numbers: Flags, classes: Flags
 ) -> list[OutcomeSums]:
     """Return the sums of each group, of the rows of each kind."""
     out = [OutcomeSums.none()] * n
@@ -120,7 +123,7 @@ def _sums(
     if binary.any():
         parts.append(scores_by_group(score[binary], label[binary].astype(np.int64), group[binary], n))
     if numbers.any():
-        parts.append(errors_by_group((score - label)[numbers], group[numbers], n))
+        parts.append(errors_by_group(apart[numbers], group[numbers], n))
     if classes.any():
         guess, actual = (values[classes].astype(np.int64) for values in (score, label))
         parts.append(classes_by_group(guess, actual, group[classes], n))

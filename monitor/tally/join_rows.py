@@ -61,7 +61,7 @@ class JoinBuffer:
             score, decision, _ = decide(
                 part, self._references.threshold(model, version), self._references.positive(model, version)
             )
-            rows["score"], rows["label"] = score, np.nan
+            rows["score"], rows["label"] = _float32(score), np.nan
             rows["decision"] = decision | self._kind(model, version)
             if self._kind(model, version) == OF_CLASSES:
                 rows["score"] = codes_of(part.prediction)
@@ -72,7 +72,7 @@ class JoinBuffer:
             # A label names no version: it is read by the class that the champion's scores are about.
             champion = self._references.champion(model) or ""
             rows["score"] = np.nan
-            rows["label"] = outcomes(part, self._references.positive(model, champion))
+            rows["label"] = _float32(outcomes(part, self._references.positive(model, champion)))
             if self._kind(model, champion) == OF_CLASSES:
                 rows["label"], rows["decision"] = codes_of(part.label), OF_CLASSES
         # By our own hash: producers in other languages place keys differently, and both sides must meet.
@@ -146,3 +146,9 @@ def _merged(parts: list[tuple[_Rows, tuple[str, ...]]]) -> Iterator[tuple[_Rows,
         names = mine
     if held:
         yield np.concatenate(held), names
+
+
+def _float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """As a row has them: what is beyond 3e38 is an infinity, which is no news for a warning."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

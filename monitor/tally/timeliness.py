@@ -63,10 +63,10 @@ def classify(
     # repeat would be a duplicate; and a repeat is a duplicate however late it comes.
     timely = np.flatnonzero(~early) if early.any() else _ALL
     offsets = batch.offsets[rows[timely]]
-    told = np.concatenate([said(events) for events in kinds])[order][timely]
+    hashed = np.concatenate([value_hashes(events) for events in kinds])[order][timely]
     duplicate = np.zeros(len(rows), np.bool_)
-    duplicate[timely] = state.seen.mark(hashes[timely], offsets, told)
-    state.ids.remember(hashes[timely], offsets, told)
+    duplicate[timely] = state.seen.mark(hashes[timely], offsets, hashed)
+    state.ids.remember(hashes[timely], offsets, hashed)
     left_out = early | duplicate
     # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
     met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, time)), state.clock.now)
@@ -86,8 +86,8 @@ def classify(
     return found
 
 
-def said(events: Events) -> Values:
-    """Return what each label says as 16 bits of its value's CRC-32, 1 to 65535, uint16[n]; 0 for other kinds.
+def value_hashes(events: Events) -> Values:
+    """Return each label as 16 bits of its value's CRC-32, 1 to 65535, uint16[n]; 0 for other kinds.
 
     The value as it was sent, whatever class it is read as: what becomes of ids must not depend on references.
     """

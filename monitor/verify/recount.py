@@ -109,10 +109,10 @@ class Recount:
         before, last = self._seen.get(key, (None, 0))
         # Also of a duplicate: the horizon runs from the last that came, or a sender that repeats for hours would count
         # again.
-        said = self._said(event)
-        self._seen[key] = offset, said
+        value = self._value_hash(event)
+        self._seen[key] = offset, value
         # A label that says something else than the last one is a correction.
-        if before is not None and offset - before <= self._horizon and self._horizon and said == last:
+        if before is not None and offset - before <= self._horizon and self._horizon and value == last:
             self.outcomes[Outcome.DUPLICATE] += 1
             self._note("duplicates", event, reference)
             return
@@ -142,8 +142,8 @@ class Recount:
         if event.kind == "prediction":
             self._decide(event, reference, segments)
 
-    def _said(self, event: Found) -> int:
-        """What a label says, 0 for other kinds: 16 bits of the CRC-32 of its value, written again here on purpose."""
+    def _value_hash(self, event: Found) -> int:
+        """The hash of a label's value, 0 for other kinds: 16 bits of its CRC-32, written again here on purpose."""
         if event.kind != "label":
             return 0
         return zlib.crc32((canonical_key(self._reader.field(event.data, "label")) or "").encode()) % 65_535 + 1
