@@ -20,6 +20,7 @@ _HASH_BITS = 16
 contradictions (at 16 one of 65 535 is, and counts as a duplicate), more would leave less than the 140 trillion offsets
 above them."""
 
+# The bits below the offset, by the number above.
 _HASH = np.int64((1 << _HASH_BITS) - 1)
 
 _RESTORE = 65_536

@@ -287,11 +287,10 @@ class Retrain:
         if state.stage.final:
             if done.error is not None:
                 _log.warning(LogEvent.RETRAIN_STAGE.value, request=state.id, stage="clean", exc_info=done.error)
-            return
-        if done.error is not None:
+        elif done.error is not None:
             self._stumble(state, done.error, out)
-            return
-        self._advance(state, done.result, out)
+        else:
+            self._advance(state, done.result, out)
 
     def _advance(self, state: RetrainState, result: Any, out: list[Outgoing]) -> None:
         settings = self.models[state.model].settings
