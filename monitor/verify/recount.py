@@ -109,10 +109,10 @@ class Recount:
         before, last = self._seen.get(key, (None, 0))
         # Also of a duplicate: the horizon runs from the last that came, or a sender that repeats for hours would count
         # again.
-        value = self._value_hash(event)
-        self._seen[key] = offset, value
+        hashed = self._value_hash(event)
+        self._seen[key] = offset, hashed
         # A label that says something else than the last one is a correction.
-        if before is not None and offset - before <= self._horizon and self._horizon and value == last:
+        if before is not None and offset - before <= self._horizon and self._horizon and hashed == last:
             self.outcomes[Outcome.DUPLICATE] += 1
             self._note("duplicates", event, reference)
             return
