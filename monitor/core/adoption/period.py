@@ -166,8 +166,7 @@ class AdoptionPeriod:
             effect, noise = found["tv"].value, found["tv"].noise
             phi = float(learned[subject.name].phi.max(initial=1.0))
             if effect > max(delta, _NOISES * noise * float(np.sqrt(phi))):
-                # Six digits tell one row in a million.
-                effects[subject.name] = round(effect, 6)
+                effects[subject.name] = round(effect, 6)  # Digits that tell one row in a million.
         if not effects or self.begin is None:
             return None
         first = self.reference.by_name[max(effects, key=lambda name: (effects[name], name))]
