@@ -56,7 +56,7 @@ def test_a_host_whose_clock_is_set_makes_no_partition_idle_and_keeps_none_awake(
     def second(now: int) -> set[bool]:
         for state in mine:
             state.end.reached()
-        return {idle for *_, idle in told(progress.told(mine, now))}
+        return {idle for *_, idle in told(progress.record(mine, now))}
 
     for now in range(0, 5_000, 1_000):
         assert second(now) == {False}
