@@ -48,8 +48,7 @@ def _open(schema: dict[str, Any], message: type["Message"]) -> None:
 class Message(BaseModel):
     """A frozen message: its writer may name known fields only, its reader leaves out those of the future.
 
-    So a typo in our code is an error and not a silence, and an older role goes on beside a newer one. What changed the
-    meaning has another ``schema_version``, which is refused (docs/adr/readers-leave-out-new-fields.md).
+    So a typo of ours is an error, and older roles go on beside newer ones (docs/adr/readers-leave-out-new-fields.md).
     """
 
     model_config = ConfigDict(
@@ -191,6 +190,7 @@ class SubjectType(StrEnum):
     PERFORMANCE = "performance"
     QUALITY = "quality"
     VOLUME = "volume"
+    FAIRNESS = "fairness"
 
 
 class Subject(Message):

@@ -13,7 +13,7 @@ MAX_CELLS = 20
 MAX_POINTS = 240
 
 StateName = Literal["unknown", "steady", "drifting", "broken", "recovering"]
-SubjectTypeName = Literal["feature", "prediction", "joint", "performance", "quality", "volume"]
+SubjectTypeName = Literal["feature", "prediction", "joint", "performance", "quality", "volume", "fairness"]
 LevelName = Literal["page", "warn", "inform"]
 VersionRole = Literal["champion", "canary", "retired"]
 RequestOutcome = Literal["published", "suppressed", "rejected", "failed", "no_evidence", "candidate"]
@@ -243,6 +243,23 @@ class TrafficStatus(TypedDict):
     until: NotRequired[int]
 
 
+class FairnessStatus(TypedDict):
+    """How far a segment's rate lies from that of the others of its dimension, of one version since its last decision.
+
+    ``low`` to ``high`` holds the difference at every look together; ``open`` says that it was told and has not closed.
+    """
+
+    segment: str
+    rate: str
+    value: float
+    others: float
+    rows: int
+    others_rows: int
+    low: float
+    high: float
+    open: bool
+
+
 class ModelStatus(TypedDict):
     """Everything the judge knows of one model.
 
@@ -262,6 +279,7 @@ class ModelStatus(TypedDict):
     adoption: NotRequired[AdoptionStatus]
     traffic: NotRequired[TrafficStatus]
     timezone: NotRequired[str]
+    fairness: NotRequired[list[FairnessStatus]]
     false_pages: NotRequired[str]
     clock: NotRequired[Literal["wall", "stream"]]
     performance: NotRequired[list[PerformanceStatus]]

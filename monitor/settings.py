@@ -10,7 +10,7 @@ from stationkeeper.contracts.times import UTC_ZONE, check_timezone, format_durat
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules
-from stationkeeper.monitor.core.performance import TOLERANCE
+from stationkeeper.monitor.core.performance import TOLERANCE, FairnessRules
 from stationkeeper.monitor.core.performance.measures import ValueMatrix
 
 # Event times are epoch milliseconds everywhere, so durations are too.
@@ -124,6 +124,23 @@ class HarmSettings(Settings):
         return HarmRules(self.tolerance, self.void)
 
 
+class FairnessSettings(Settings):
+    """Which dimensions of ``segments`` are compared: whether a segment meets other decisions than the rest.
+
+    Judged are the rates of positive decisions (approvals), of true positives and of false positives, the last two on
+    matured labels. ``tolerance`` is by how many points of 1 a segment's rate may differ unremarked.
+    """
+
+    segments: Annotated[tuple[Name, ...], Field(min_length=1)]
+    # Five points; its reason stands in the core. Of none at all nobody could say when it is over.
+    tolerance: Annotated[float, Field(gt=0, le=0.5)] = FairnessRules(()).tolerance
+
+    @property
+    def rules(self) -> FairnessRules:
+        """The same for the core."""
+        return FairnessRules(self.segments, self.tolerance)
+
+
 class ValueSettings(Settings):
     """What each outcome of a decision is worth, in one unit: e.g. an undetected fraud −120, a call to a customer −5."""
 
@@ -209,6 +226,7 @@ class ModelSettings(Settings):
     label_maturity: Duration = 6 * HOUR_MS
     absent_is: Literal["negative"] | None = None
     value: ValueSettings | None = None
+    fairness: FairnessSettings | None = None
     # The median: its loss is half the mean absolute error, so that it says the same.
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     # An hour, as in `core.watch`.
@@ -241,6 +259,13 @@ class ModelSettings(Settings):
             raise ValueError("requests.when: pays needs labels: TOPIC, from which it knows what age costs")
         if self.absent_is is not None and self.labels is None:
             raise ValueError("absent_is: negative needs labels: TOPIC, the topic that carries those of the positives")
+        if self.fairness is not None:
+            for name in self.fairness.segments:
+                if name not in self.segments:
+                    raise ValueError(
+                        f"fairness.segments: {name!r} is not watched apart; add it to segments "
+                        f"({', '.join(self.segments) or 'none so far'}) or take it out"
+                    )
         if self.pane > self.window:
             raise ValueError(
                 f"pane {format_duration(self.pane)} is longer than window {format_duration(self.window)}; "

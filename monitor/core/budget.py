@@ -19,12 +19,14 @@ SHARES: Mapping[str, float] = {
     "prediction": 0.15,
     "joint": 0.05,
     "label_shift": 0.05,
+    "fairness": 0.05,
     "performance": 0.20,
     "quality": 0.20,
     "volume": 0.10,
 }
-"""Share of the budget of each group of subjects; performance includes concept drift. They sum to 1 without "joint" and
-"label_shift", which take a twentieth each on top where a model has them: each costs the other groups .05 nats."""
+"""Share of the budget of each group of subjects; performance includes concept drift. They sum to 1 without "joint",
+"label_shift" and "fairness", which take a twentieth each on top where a model has them: each costs the other groups .05
+nats."""
 
 # The share of rows that may change cell without being drift: a mean shift of .05 sd (TV 2 Phi(d / 2) - 1). Twice as
 # much would hide .1 sd. One number for the watch, the backtest and the power card, which promises what a watch finds.

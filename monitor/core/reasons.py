@@ -31,6 +31,7 @@ class Cause(_Explained):
     ERROR_RATE = "error_rate", "The model is wrong more often than on its reference."
     ERROR_SIZE = "error_size", "The model is further off than on its reference."
     CONCEPT = "concept", "The same score stands for another share of positives than on the reference."
+    FAIRNESS = "fairness", "A segment meets other decisions than the rest of its dimension, beyond what is tolerated."
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
     AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."
     SCHEDULE = "schedule", "The calendar of `requests.every` asks for a retraining."

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
@@ -34,15 +35,20 @@ from stationkeeper.monitor.core.incidents import (
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.patience import Patience
 from stationkeeper.monitor.core.performance import (
+    APPROVAL,
+    RATES,
     TOLERANCE,
     ErrorSize,
+    Fairness,
+    FairnessRules,
+    FairnessState,
     OutcomePane,
     Performance,
     PerformanceState,
     judged,
 )
 from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
-from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
+from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, Task, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 
 __all__ = ["IncidentChanges", "Watch", "WatchSettings"]
@@ -69,6 +75,7 @@ class WatchSettings:
     the week where the reference does not; None leaves them unjudged. ``error_tolerance`` is how far the error rate, and
     the share of positives at a score, may rise unremarked. ``timezone`` is the zone whose clock tells the hours that
     live panes teach; a reference with hours of its own keeps the zone that it was made in.
+    ``fairness`` says which dimensions the watch of all traffic compares.
     """
 
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
@@ -87,6 +94,7 @@ class WatchSettings:
     learn_traffic: int | None = None
     error_tolerance: float = TOLERANCE
     timezone: str = UTC_ZONE
+    fairness: FairnessRules | None = None
 
 
 class WatchState(Kept, frozen=True):
@@ -106,6 +114,7 @@ class WatchState(Kept, frozen=True):
     adoption: AdoptionState | None = None
     learned: str | None = None
     held: dict[str, int] = {}
+    fairness: FairnessState | None = None
 
 
 class Watch:
@@ -134,6 +143,7 @@ class Watch:
             timezone=self.settings.timezone,
             whole=not segment,
         )
+        self.fairness = watched_fairness(reference, self.settings, segment, self.alphas)
         self.patience = Patience(self.drifts)
         self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
@@ -159,6 +169,8 @@ class Watch:
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
         # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
         findings = [*self.quality.step(pane, elapsed), *([] if beside is None else [beside])]
+        if self.fairness is not None:
+            findings += self.fairness.step(elapsed)
         if pane.rows:
             self.rows += pane.rows
             self.window.add(pane)
@@ -226,6 +238,7 @@ class Watch:
             adoption=self.period.state() if self.period else None,
             learned=self._learned,
             held=dict(self.patience.since),
+            fairness=None if self.fairness is None else self.fairness.state(),
         )
 
     def restore(self, state: WatchState) -> None:
@@ -245,6 +258,8 @@ class Watch:
             self.performance.restore(state.performance)
         self.quality.restore(state.quality)
         self.patience.since = dict(state.held)
+        if self.fairness is not None and state.fairness is not None:
+            self.fairness.restore(state.fairness)
 
     def _hold(self, finding: Finding, now: int) -> Finding:
         """What an evening or a slow season explains, a level lower; not of an incident that is open."""
@@ -292,16 +307,7 @@ class Watch:
     def _begin_lifecycle(self) -> IncidentLifecycle:
         # Where the clock counts rows, a day of quiet cannot be told from panes.
         rearm = 0 if self.settings.budget.clock == "rows" else REARM_MS
-        return IncidentLifecycle(self.reference, self.identity, self.drifts, self._margin, rearm)
-
-    def _margin(self, spoken: WarnedSubject) -> float:
-        """How far the evidence of what was said lies above its page threshold, in nats."""
-        if spoken.type is SubjectType.PERFORMANCE:
-            return -math.inf if self.performance is None else self.performance.margin(spoken.subject)
-        if spoken.check is not None:
-            return self.quality.margin(spoken.subject, spoken.check)
-        evidence, threshold = evidence_of(self.drifts, self.reference.by_name[spoken.subject])
-        return evidence - threshold
+        return IncidentLifecycle(self.reference, self.identity, self.drifts, partial(margin_of, self), rearm)
 
     def _subject_charts(self) -> SubjectCharts:
         return SubjectCharts(
@@ -316,6 +322,18 @@ def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPe
     return AdoptionPeriod(reference, settings.adoption, settings.timezone)
 
 
+def margin_of(watch: Watch, spoken: WarnedSubject) -> float:
+    """Return how far the evidence of what was said lies above its page threshold, in nats."""
+    if spoken.type is SubjectType.PERFORMANCE:
+        return -math.inf if watch.performance is None else watch.performance.margin(spoken.subject)
+    if spoken.type is SubjectType.FAIRNESS:
+        return -math.inf if watch.fairness is None else watch.fairness.margin(spoken.subject)
+    if spoken.check is not None:
+        return watch.quality.margin(spoken.subject, spoken.check)
+    evidence, threshold = evidence_of(watch.drifts, watch.reference.by_name[spoken.subject])
+    return evidence - threshold
+
+
 def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
     """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
     groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.watched)]
@@ -323,6 +341,8 @@ def split_budget(reference: Reference, settings: WatchSettings, segment: str) ->
         groups.append("label_shift")
     if judged(reference) is not None:
         groups.append("performance")
+    if compares(reference, settings, segment):
+        groups.append("fairness")
     groups.append("quality")
     # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
     if own_traffic(reference) is not None:
@@ -342,6 +362,24 @@ def watched_performance(
         return ErrorSize(labels, alphas["performance"], len(settings.segments))
     key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
     return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key)
+
+
+def compares(reference: Reference, settings: WatchSettings, segment: str) -> bool:
+    """Return whether a watch compares segments: that of all traffic, of a model that decides between two answers."""
+    return settings.fairness is not None and not segment and reference.task in {None, Task.BINARY}
+
+
+def watched_fairness(
+    reference: Reference, settings: WatchSettings, segment: str, alphas: Mapping[str, float]
+) -> Fairness | None:
+    """Return what compares the segments of a watch, None where nothing is declared or it decides nothing."""
+    if settings.fairness is None or not compares(reference, settings, segment):
+        return None
+    # Decisions and errors lean on each other as the scores and the labelled rows of the reference do.
+    labelled = 1.0 if reference.labels is None else reference.labels.phi
+    decided = 1.0 if reference.prediction is None else float(reference.prediction.phi.max(initial=1.0))
+    phi = {name: decided if k == APPROVAL else labelled for k, name in enumerate(RATES)}
+    return Fairness(settings.fairness, alphas["fairness"], phi)
 
 
 def plan_drifts(

@@ -151,7 +151,7 @@ class ModelJudge:
         merged, history = self._merge(closed)
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
-        for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new, self.cohorts.late):
+        for stepped in self.watches.step(closed, merged, self.succession.champion, self.cohorts.late):
             found, asks = self.escalation.of(stepped, self.succession.champion, end, self.retrainings.age.of_incident)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks

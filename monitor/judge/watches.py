@@ -1,20 +1,21 @@
 """The watches of one model: which there are, on which reference each runs, and what a closed pane does to them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.wire import ArmDelta
 from stationkeeper.monitor.core.adoption import may_take_over
 from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.performance import OutcomePane
-from stationkeeper.monitor.core.reference import Counts, NewValues, Reference
+from stationkeeper.monitor.core.performance import APPROVAL, Fairness, OutcomePane, rates_of
+from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
-from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.pending import Closed, WatchKey
 from stationkeeper.monitor.judge.plugin_watch import PluginWatch, PluginWatchState
 from stationkeeper.monitor.judge.segment_reference import FirstPanes, SegmentAdoptionState, segment_reference
 from stationkeeper.monitor.references import References
@@ -54,6 +55,42 @@ class WatchesState(State, frozen=True):
     adopted: list[tuple[str, str, str, Counts]]
 
 
+def approvals(arms: Iterable[ArmDelta]) -> dict[str, dict[str, Counts]]:
+    """Return by version and segment int64[3, 2]: decisions that were positive, of those that were made."""
+    found: dict[str, dict[str, Counts]] = {}
+    for arm in arms:
+        mine = found.setdefault(arm.version, {}).setdefault(arm.segment, rates_of(np.zeros(4, np.int64)))
+        mine[APPROVAL] += arm.positives, arm.rows - arm.errors
+    return found
+
+
+class SegmentRates:
+    """Gives the watches that compare segments their counts: approvals as panes close, the other rates as labels mature.
+
+    Segments are compared on the panes and cohorts in which they come: what the others did at other times is left out.
+    Of a cohort all traffic comes before its segments, and nothing is kept from one cohort to the next.
+    """
+
+    def __init__(self) -> None:
+        self._whole = rates_of(np.zeros(4, np.int64))
+
+    def decided(self, watches: Mapping[str, Fairness], arms: Iterable[ArmDelta], start: int) -> None:
+        """Take the arms of a closed pane that began at ``start``; ``watches`` are what compares, by version."""
+        for version, rates in approvals(arms).items() if watches else ():
+            if version in watches:
+                watches[version].add(rates, start)
+
+    def labelled(self, watches: Mapping[str, Fairness], version: str, segment: str, labels: OutcomePane) -> None:
+        """Take the labels of a mature cohort; those that come for some scores rather than others say nothing here."""
+        if version not in watches or labels.selective:
+            return
+        rates = rates_of(labels.confusion)
+        if not segment:
+            self._whole = rates
+        else:
+            watches[version].add({"": self._whole, segment: rates}, labels.start)
+
+
 class Watches(Mapping[WatchKey, Watch]):
     """One watch for each (version, reference digest, segment) with rows and a reference, in this order.
 
@@ -73,6 +110,7 @@ class Watches(Mapping[WatchKey, Watch]):
         self.first_seen: dict[str, int] = {}
         self.changed: set[WatchKey] = set()
         self.refused = 0
+        self._rates = SegmentRates()
 
     def __getitem__(self, key: WatchKey) -> Watch:
         return self._by_key[key]
@@ -123,17 +161,17 @@ class Watches(Mapping[WatchKey, Watch]):
 
     def step(
         self,
-        start: int,
+        closed: Closed,
         merged: Merged,
         champion: str | None,
-        new: Mapping[WatchKey, NewValues],
         late: Finding | None = None,
     ) -> Iterator[Stepped]:
-        """Give every watch its part of the pane that began at ``start`` (ms), and yield the outcomes.
+        """Give every watch its part of a closed pane, and yield the outcomes.
 
         ``late`` is that the model's labels are late: the champion's watch of all traffic says so.
         """
-        length = self._settings.pane
+        start, length, new = closed.start, self._settings.pane, closed.new
+        self._rates.decided(self._comparing(), closed.arms, start)
         traffic: dict[str, int] = {}
         for key, (rows, _) in merged.items():
             traffic[key.segment] = traffic.get(key.segment, 0) + rows
@@ -147,11 +185,16 @@ class Watches(Mapping[WatchKey, Watch]):
 
     def learn(self, version: str, segment: str, pane: OutcomePane) -> Iterator[Stepped]:
         """Give the labels of a mature cohort to the watches of its version and segment, and yield the outcomes."""
+        self._rates.labelled(self._comparing(), version, segment, pane)
         for key, watch in self.items():
             # By version and segment: labels know no digest.
             if (key.version, key.segment) == (version, segment):
                 self.changed.add(key)
                 yield Stepped(key, watch, watch.learn(pane))
+
+    def _comparing(self) -> dict[str, Fairness]:
+        """What compares segments, by version."""
+        return {key.version: watch.fairness for key, watch in self.items() if watch.fairness is not None}
 
     def same_onset(self, key: WatchKey, incident: Incident) -> Incident | None:
         """Return the open incident of another segment that began when this one did: one cause, one page."""
@@ -210,6 +253,7 @@ class Watches(Mapping[WatchKey, Watch]):
                 learn_traffic=settings.quality.learn_traffic or None,
                 error_tolerance=settings.error_tolerance,
                 timezone=settings.timezone,
+                fairness=None if settings.fairness is None else settings.fairness.rules,
             ),
         )
         if settings.detectors and not key.segment:

@@ -21,6 +21,7 @@ from stationkeeper.monitor.references import References
 from stationkeeper.monitor.status.performance import (
     PerformanceView,
     adoption_status,
+    fairness_status,
     label_status,
     maturity_samples,
     timezone_status,
@@ -97,6 +98,8 @@ class ModelView:
             status["traffic"] = traffic
         if (zone := timezone_status(judge, champion)) is not None:
             status["timezone"] = zone
+        if (fairness := fairness_status(judge, champion)) is not None:
+            status["fairness"] = fairness
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
             status["canary"] = rollout.canary

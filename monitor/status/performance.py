@@ -10,6 +10,7 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.model_status import (
     MAX_POINTS,
     AdoptionStatus,
+    FairnessStatus,
     LabelStatus,
     PerformanceSeries,
     PerformanceStatus,
@@ -66,6 +67,29 @@ def timezone_status(judge: ModelJudge, champion: str | None) -> str | None:
     return None if zone == UTC_ZONE else zone
 
 
+def fairness_status(judge: ModelJudge, champion: str | None) -> list[FairnessStatus] | None:
+    """Return how far the champion's segments lie apart, those that were told first; None where none are compared."""
+    for key, watch in judge.watches.items():
+        if key.version != champion or key.segment or watch.fairness is None:
+            continue
+        gaps = sorted(watch.fairness.gaps(), key=lambda gap: (not gap.open, -abs(gap.gap)))
+        return [
+            {
+                "segment": gap.segment,
+                "rate": gap.rate,
+                "value": round(gap.mine, 6),
+                "others": round(gap.others, 6),
+                "rows": gap.rows,
+                "others_rows": gap.others_rows,
+                "low": round(gap.low, 6),
+                "high": round(gap.high, 6),
+                "open": gap.open,
+            }
+            for gap in gaps[:MOST_GAPS]
+        ]
+    return None
+
+
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
     """Return why the champion's volume and silence are not judged yet; None where its traffic is known."""
     for key, watch in judge.watches.items():
@@ -90,6 +114,9 @@ def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | N
         }
     return None
 
+
+MOST_GAPS = 30
+"""Gaps of fairness that a status shows, those that are open and the widest first: a table that a person reads."""
 
 # Read more easily as what they are not: accuracy, and a share that drift of the prediction tells.
 _UNSHOWN = frozenset({"error_rate", "positive_rate"})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stationkeeper.contracts.model_status import (
+    FairnessStatus,
     IncidentStatus,
     LabelStatus,
     ModelStatus,
@@ -53,6 +54,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
         section("The loop", loop_picture(position(model, fleet))),
         section("Rollout", rollout_block(rollout) if rollout else None),
         section("Performance", *_performance(model)),
+        section("Fairness", fairness_table(model["fairness"]) if model.get("fairness") else None),
         section("Nearest to their threshold", [subject_block(s, model, _incident_of(s, model)) for s in plotted]),
         section(
             "Everything that is watched",
@@ -133,6 +135,24 @@ def measures_table(measures: Sequence[PerformanceStatus]) -> Html:
         )
     heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
     return table("Measures", heads, rows, class_="numbers")
+
+
+def fairness_table(gaps: Sequence[FairnessStatus]) -> Html:
+    """Return how far each segment's rates lie from the others', with whether that was told."""
+    rows = [
+        (
+            gap["segment"],
+            gap["rate"],
+            "told, not closed" if gap["open"] else "nothing told",
+            percent(gap["value"]),
+            percent(gap["others"]),
+            f"{100 * gap['low']:+.1f} to {100 * gap['high']:+.1f} points",
+            integer(gap["rows"]),
+        )
+        for gap in gaps
+    ]
+    heads = ("Segment", "Rate", "State", "Now", "The others", "Difference", "Rows")
+    return table("Segments against the others of their dimension", heads, rows, class_="numbers")
 
 
 def _estimated(measure: PerformanceStatus) -> str:

@@ -211,8 +211,9 @@ def member_phi(reference: Reference, member: Member) -> float:
 
 
 def is_tested(member: Member) -> bool:
-    """Return whether a member's recovery is tested on its counts: a rule, or volume, tells itself when it is over."""
-    return member.check not in RULES and member.check is not Check.VOLUME
+    """Return whether a member's recovery is tested on its counts: rules, volume and fairness tell theirs."""
+    tells = member.check in RULES or member.check is Check.VOLUME or member.type is SubjectType.FAIRNESS
+    return not tells
 
 
 class RecoveryTests:

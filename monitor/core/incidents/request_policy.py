@@ -212,6 +212,9 @@ class RequestPolicy:
         rules = self._rules
         if incident.refusal:
             return incident.refusal
+        if incident.cause is Cause.FAIRNESS:
+            # Nor does it hold others back: the next model may as well decide better.
+            return "segments meet different decisions: a model trained on the same rows would decide alike; ask by hand"
         if incident.kind not in CURABLE:
             return f"{incident.kind} does not start a retraining; retraining starts on {', '.join(sorted(CURABLE))}"
         if rules.when == "schedule" and incident.cause is not Cause.SCHEDULE:

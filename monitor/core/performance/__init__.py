@@ -5,12 +5,20 @@ arrival. Out: findings on the error rate, the size of errors and P(positive | sc
 at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
 and `confidence`, then `performance`, `error_size` and `estimate`, then `label_delay`, `recent_outcomes`,
-`label_order` and `segment_gaps` (how far segments lie apart).
+`label_order`, `segment_gaps` (how far segments lie apart) and `fairness` (whether that is more than is tolerated).
 """
 
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
 from stationkeeper.monitor.core.performance.error_size import ABSOLUTE_ERROR, ErrorSize, judged, judged_counts
 from stationkeeper.monitor.core.performance.estimate import ErrorSplit, Estimate, estimate, refuted, split_errors
+from stationkeeper.monitor.core.performance.fairness import (
+    APPROVAL,
+    Fairness,
+    FairnessRules,
+    FairnessState,
+    gap_words,
+    rates_of,
+)
 from stationkeeper.monitor.core.performance.label_delay import (
     LabelDelays,
     LabelDelaysState,
@@ -44,19 +52,24 @@ from stationkeeper.monitor.core.performance.recent_outcomes import (
     explain_calibration,
     explain_errors,
 )
-from stationkeeper.monitor.core.performance.segment_gaps import SegmentGap, segment_gaps
+from stationkeeper.monitor.core.performance.segment_gaps import RATES, SegmentGap, segment_gaps
 
 __all__ = [
     "ABSOLUTE_ERROR",
+    "APPROVAL",
     "CALIBRATION",
     "MEASURES",
     "MIN_LABELS",
+    "RATES",
     "SHARES",
     "TOLERANCE",
     "VALUE",
     "ErrorSize",
     "ErrorSplit",
     "Estimate",
+    "Fairness",
+    "FairnessRules",
+    "FairnessState",
     "LabelDelays",
     "LabelDelaysState",
     "LabelledPaneState",
@@ -74,12 +87,14 @@ __all__ = [
     "every_measure",
     "explain_calibration",
     "explain_errors",
+    "gap_words",
     "judged",
     "judged_counts",
     "labels_in_order",
     "late_labels",
     "mean_sequence",
     "measures",
+    "rates_of",
     "reference_classes",
     "refuted",
     "segment_gaps",

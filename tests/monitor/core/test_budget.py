@@ -57,11 +57,12 @@ def test_the_split_spends_exactly_the_budget(groups, segments):
 
 
 def test_split_by_hand():
-    alphas = split_alpha(1.0, [group for group in SHARES if group not in ("joint", "label_shift")], ["", "DE", "FR"])
+    on_top = {"joint", "label_shift", "fairness"}
+    alphas = split_alpha(1.0, [group for group in SHARES if group not in on_top], ["", "DE", "FR"])
     assert alphas["features", ""] == pytest.approx(0.175)
     assert alphas["volume", "DE"] == pytest.approx(0.025)
-    # Pairs and the share of positives take a twentieth on top each, and all shares are of 1.1 then.
-    assert split_alpha(1.0, list(SHARES), [""])["joint", ""] == pytest.approx(0.05 / 1.1)
+    # Pairs, the share of positives and fairness take a twentieth on top each, and all shares are of 1.15 then.
+    assert split_alpha(1.0, list(SHARES), [""])["joint", ""] == pytest.approx(0.05 / 1.15)
     with pytest.raises(ValueError, match="colour"):
         split_alpha(1.0, ["colour"], [""])
 
