@@ -64,6 +64,11 @@ def approvals(arms: Iterable[ArmDelta]) -> dict[str, dict[str, Counts]]:
     return found
 
 
+def comparing(watches: Mapping[WatchKey, Watch]) -> dict[str, Fairness]:
+    """Return what compares segments, by version."""
+    return {key.version: watch.fairness for key, watch in watches.items() if watch.fairness is not None}
+
+
 class SegmentRates:
     """Gives the watches that compare segments their counts: approvals as panes close, the other rates as labels mature.
 
@@ -99,8 +104,7 @@ class Watches(Mapping[WatchKey, Watch]):
     """
 
     def __init__(self, settings: ModelSettings, references: References) -> None:
-        self._settings = settings
-        self._references = references
+        self._settings, self._references = settings, references
         self._by_key: dict[WatchKey, Watch] = {}
         self._plugins: dict[WatchKey, PluginWatch] = {}
         self._growing: dict[WatchKey, FirstPanes] = {}
@@ -109,8 +113,7 @@ class Watches(Mapping[WatchKey, Watch]):
         self.rows: dict[str, int] = {}
         self.first_seen: dict[str, int] = {}
         self.changed: set[WatchKey] = set()
-        self.refused = 0
-        self._rates = SegmentRates()
+        self.refused, self._rates = 0, SegmentRates()
 
     def __getitem__(self, key: WatchKey) -> Watch:
         return self._by_key[key]
@@ -171,7 +174,7 @@ class Watches(Mapping[WatchKey, Watch]):
         ``late`` is that the model's labels are late: the champion's watch of all traffic says so.
         """
         start, length, new = closed.start, self._settings.pane, closed.new
-        self._rates.decided(self._comparing(), closed.arms, start)
+        self._rates.decided(comparing(self), closed.arms, start)
         traffic: dict[str, int] = {}
         for key, (rows, _) in merged.items():
             traffic[key.segment] = traffic.get(key.segment, 0) + rows
@@ -185,16 +188,12 @@ class Watches(Mapping[WatchKey, Watch]):
 
     def learn(self, version: str, segment: str, pane: OutcomePane) -> Iterator[Stepped]:
         """Give the labels of a mature cohort to the watches of its version and segment, and yield the outcomes."""
-        self._rates.labelled(self._comparing(), version, segment, pane)
+        self._rates.labelled(comparing(self), version, segment, pane)
         for key, watch in self.items():
             # By version and segment: labels know no digest.
             if (key.version, key.segment) == (version, segment):
                 self.changed.add(key)
                 yield Stepped(key, watch, watch.learn(pane))
-
-    def _comparing(self) -> dict[str, Fairness]:
-        """What compares segments, by version."""
-        return {key.version: watch.fairness for key, watch in self.items() if watch.fairness is not None}
 
     def same_onset(self, key: WatchKey, incident: Incident) -> Incident | None:
         """Return the open incident of another segment that began when this one did: one cause, one page."""
