@@ -16,8 +16,8 @@ Kind = Literal["numeric", "categorical"]
 
 ETA = 0.01
 """Chance that the counts of the reference mislead a bet anywhere in the model (STATISTICS.md, section 2.3): one per
-cent, shared by all subjects, strata and segments. At half the bets must allow for slightly more, at double the
-false-alarm promise fails for one model in fifty."""
+cent, shared by all subjects, strata and segments; and as much again for the bounds of all quality rates. At half the
+bets must allow for slightly more, at double the false-alarm promise fails for one model in fifty."""
 
 DENSE_ALTERNATIVES = 2 * len(SHIFTS) + len(SCALES)
 """Shifts and scales of a numeric subject; its phi has one value for each, then for one-cell and adaptive ones."""

@@ -150,6 +150,7 @@ def _sure(reference: Counts) -> Floats:
 def _divergence(cells: float, expected: float, of: int) -> float:
     """Return the Bernoulli divergence kl(cells / of, expected / of) in nats."""
     x = min(cells / of, 1.0)
+    # Off 0 and 1, where the logarithm ends: a pane has far fewer cells than 1e12, so that none is told apart by it.
     p = float(np.clip(expected / of, 1e-12, 1 - 1e-12))
     hit = x * np.log(x / p) if x > 0 else 0.0
     miss = (1 - x) * np.log((1 - x) / (1 - p)) if x < 1 else 0.0

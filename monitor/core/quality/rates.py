@@ -6,16 +6,11 @@ import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
-from stationkeeper.monitor.core.detect import EvidenceState, RateDetector, RateScores, effect_floor
+from stationkeeper.monitor.core.detect import ETA, EvidenceState, RateDetector, RateScores, effect_floor
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import QUALITY, NumericCells, Reference, ReferenceSubject
-
-ETA = 0.01
-"""Chance that any reference rate of the model lies above its Clopper-Pearson bound (STATISTICS.md, section 2.3: one per
-cent for the whole model), shared by all rates and segments. At half the bounds rise by a few per cent; at double the
-false-alarm promise fails for one model in fifty."""
 
 TOLERANCE = 0.005
 """How far a rate may rise unremarked: half a point. STATISTICS.md, section 5: a missing rate of 1 % that rises to 3 %
@@ -40,7 +35,7 @@ producers that retry repeat well under 1 %, and networks delay a few per cent be
 retry storm of seconds pages; at double, a producer that sends every tenth event late does not."""
 
 # The reference knows no duplicates and no late rows, so their allowance is the whole null: zero of so many.
-_SOUND_ROWS = 1e9
+_EXACT_ROWS = 1e9
 
 # Values beyond the range are the world moving (April is warmer than January), so they are drift and not broken data;
 # what lies far outside at once is a fault of its own (`rules`). They warn only: the drift detector has the same rows in
@@ -64,7 +59,7 @@ class QualityRates:
         self._pane_at = np.array([self._layout.pane_counter(name) for name, _ in DUPLICATES_AND_LATE.values()])
         allowed = [share for _, share in DUPLICATES_AND_LATE.values()]
         known = [self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan]
-        hits, trials, slack = zip(*known, *((0.0, _SOUND_ROWS, share) for share in allowed), strict=True)
+        hits, trials, slack = zip(*known, *((0.0, _EXACT_ROWS, share) for share in allowed), strict=True)
         limits = log_thresholds(alpha, np.ones(len(hits)))
         phi = [float(reference.subjects[i].phi.max(initial=1.0)) if check in _IN_RUNS else 1.0 for i, check in plan]
         held = [check in _RANGE for _, check in plan]

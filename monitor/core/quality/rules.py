@@ -50,7 +50,7 @@ _WIDE = 0.1
 # A run must be this many times the longest run of one value that the reference saw, where its rows had an order.
 # Chosen: a longest run of a sample is soon beaten, so at 1.5 ordinary runs page; at six a stuck feed is told twice as
 # late.
-_PATIENCE = 3
+_TIMES_LONGEST = 3
 
 # Categories below this share of the reference are not missed: 3 000 rows of silence are their 30 nats, and hundreds of
 # rare values would each be watched. At half twice as many are, at double a value of 1.5 % may vanish unnamed.
@@ -124,11 +124,11 @@ class Rules:
         self._usually_there = np.array(usual) < FIELD_SHARE
         # Of the values that are there, for a run is one of them: a missing one neither ends it nor makes it longer.
         top = [float(s.counts[:-1].max() / max(s.counts[:-1].sum(), 1)) if len(s.counts) > 1 else 1.0 for s in subjects]
-        with np.errstate(divide="ignore"):
-            nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
+        # A value rarer than one row in a million, or none at all, says of each row of its run as much as one of those.
+        nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
         # Rows that repeat each other, as the flights of an hour share its weather, say less each.
         self._nats = nats / np.array([max(1.0, float(s.phi.max(initial=1.0))) for s in reference.subjects])
-        self._patience = np.array([_PATIENCE * s.repeats for s in reference.subjects])
+        self._longest_run = np.array([_TIMES_LONGEST * s.repeats for s in reference.subjects])
         self.absent_rows = np.zeros(len(places), np.int64)
         self.run_cell: Integers = np.full(len(places), -1)
         self.run_rows = np.zeros(len(places), np.int64)
@@ -203,7 +203,7 @@ class Rules:
                 self.run_cell[i], self.run_rows[i], self.run_start[i] = cell, 0, pane.start
             self.run_rows[i] += usable[i]
             rows = int(self.run_rows[i])
-            limit = max(MIN_ROWS, self._patience[i], CERTAIN_NATS / self._nats[i] if self._nats[i] > 0 else np.inf)
+            limit = max(MIN_ROWS, self._longest_run[i], CERTAIN_NATS / self._nats[i] if self._nats[i] > 0 else np.inf)
             if rows >= limit and not _wide(subject, cell):
                 text = f"{subject.name}: {subject.cell_name(cell)} in all of the last {rows} rows"
                 found.append(_rule(subject, Check.CONSTANT, PAGE, int(self.run_start[i]), rows, limit, text, 1.0))
@@ -256,7 +256,7 @@ class Rules:
         for k in np.flatnonzero(self.silent * nats >= CERTAIN_NATS):
             subject, place = self.reference.subjects[owner[k]], self.layout.places[owner[k]]
             name, rows = subject.cell_name(int(at[k]) - place.first), int(self.silent[k])
-            limit = max(_PATIENCE * subject.repeats, CERTAIN_NATS / nats[k])
+            limit = max(_TIMES_LONGEST * subject.repeats, CERTAIN_NATS / nats[k])
             if rows < limit:
                 continue
             text = f"{subject.name}: {name} in none of the last {rows} rows"
