@@ -29,7 +29,7 @@ def test_the_exit_code_tells_what_was_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, found: Verification
 ) -> None:
     @contextmanager
-    def opened(_path: Path | None) -> Iterator[tuple[Config, MemoryReader, Topics]]:
+    def opened(_path: Path | None, *, whole: bool) -> Iterator[tuple[Config, MemoryReader, Topics]]:
         yield Config.parse({"models": {"fraud": {"predictions": "p"}}}), MemoryReader(MemoryLog()), Topics("x")
 
     monkeypatch.setattr(wiring, "open_reader", opened)

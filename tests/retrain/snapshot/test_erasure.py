@@ -178,7 +178,7 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryLog:
     config = Config.model_validate({"models": {"bank": inputs}, "snapshots": {"directory": tmp_path / "snapshots"}})
 
     @contextmanager
-    def opened(_path: Path | None) -> Iterator[tuple[Config, Reader, Topics]]:
+    def opened(_path: Path | None, *, whole: bool) -> Iterator[tuple[Config, Reader, Topics]]:
         yield config, MemoryReader(made), Topics()
 
     monkeypatch.setattr("stationkeeper.process.wiring.open_reader", opened)
@@ -297,7 +297,7 @@ def test_a_registry_that_is_not_there_is_told_where_retraining_is_configured_and
     model = {"predictions": PREDICTIONS, "labels": LABELS, "retrain": {}}
     config = Config.model_validate({"models": {"bank": model}, "snapshots": {"directory": tmp_path / "snapshots"}})
     opened = nullcontext((config, MemoryReader(log), Topics()))
-    monkeypatch.setattr("stationkeeper.process.wiring.open_reader", lambda _: opened)
+    monkeypatch.setattr("stationkeeper.process.wiring.open_reader", lambda _, **_options: opened)
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert done.exit_code == 1
     assert f"there is no file {tmp_path / 'mlflow.db'}, so nothing was looked at there" in done.stderr
