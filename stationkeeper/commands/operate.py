@@ -329,8 +329,9 @@ def notify(
         notice = Notice(id=f"trial-{one}-{now.isoformat()}", told=Told.PAGE, time=now, model="trial", text=text)
         try:
             notifier_for(known[one]).notify(notice)
-        except (Retryable, ValueError) as error:
-            answers[one] = masked(str(error))
+        except Exception as error:  # noqa: BLE001 - of an extension, and the others are tried all the same
+            name_of = "" if isinstance(error, Retryable | ValueError) else f"{type(error).__name__}: "
+            answers[one] = masked(f"{name_of}{error}")
             # 4 is a receiver that is away, 1 one that does not want it (cli).
             code = 4 if isinstance(error, Retryable) else 1
         else:

@@ -90,10 +90,11 @@ class Supervisor:
             process = running.process
             if process is not None and process.poll() is not None:
                 lived = now - running.started
-                running.backoff = FIRST_BACKOFF_S if lived > HEALTHY_AFTER_S else running.backoff * 2
-                running.backoff = min(running.backoff, LONGEST_BACKOFF_S)
-                running.next_start, running.process = now + running.backoff, None
-                running.restarts += 1
+                if lived > HEALTHY_AFTER_S:
+                    # Doubled below, as each pause is.
+                    running.backoff = FIRST_BACKOFF_S / 2
+                _put_off(running, now)
+                running.process = None
                 log.error(
                     LogEvent.CHILD_DIED,
                     role=running.child.name,
@@ -102,7 +103,14 @@ class Supervisor:
                     again_in_s=running.backoff,
                 )
             if running.process is None and now >= running.next_start:
-                self._start(running, now)
+                try:
+                    self._start(running, now)
+                except OSError as error:
+                    # A machine without a process or memory to spare at this moment: the others go on meanwhile.
+                    _put_off(running, now)
+                    log.error(
+                        LogEvent.CHILD_DIED, role=running.child.name, error=str(error), again_in_s=running.backoff
+                    )
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each running child."""
@@ -160,3 +168,10 @@ class Supervisor:
                 output.close()
         running.started = now
         log.info(LogEvent.CHILD_STARTED, role=running.child.name, pid=running.process.pid, why=running.child.why)
+
+
+def _put_off(running: _Running, now: float) -> None:
+    """Start it later, each time twice as late as the last, up to ``LONGEST_BACKOFF_S``."""
+    running.backoff = min(running.backoff * 2, LONGEST_BACKOFF_S)
+    running.next_start = now + running.backoff
+    running.restarts += 1

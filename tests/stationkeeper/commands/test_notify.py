@@ -27,3 +27,19 @@ def test_a_trial_says_what_each_receiver_answers(tmp_path: Path):
             assert word in json.loads(run.output)[name]
         unknown = CliRunner().invoke(app, ["notify", "rom", "--config", str(file)])
         assert (unknown.exit_code, "no notifier is called 'rom'" in unknown.output) == (2, True)
+
+
+def test_an_extension_that_stumbles_keeps_no_other_from_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "stumbling.py").write_text(
+        "class Stumbling:\n    def __init__(self, settings): pass\n"
+        "    def notify(self, notice): raise KeyError('queue')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with receiving() as good:
+        file = tmp_path / "c.yaml"
+        given = {"a": {"kind": "stumbling:Stumbling"}, "b": {"url": good.url, "timeout": f"{LIMIT_S:g}s"}}
+        file.write_text(json.dumps({"notifiers": given}))
+        run = CliRunner().invoke(app, ["notify", "--json", "--config", str(file)], standalone_mode=False)
+    answers = json.loads(run.output)
+    assert (run.return_value, answers["a"]) == (1, "KeyError: 'queue'")
+    assert answers["b"].startswith("took ")

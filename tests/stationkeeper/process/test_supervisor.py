@@ -34,6 +34,26 @@ def test_a_child_that_dies_is_started_again_with_growing_patience() -> None:
     supervisor.drain()
 
 
+def test_a_child_that_cannot_be_started_is_tried_again_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor([Child("first", ("--help",)), Child("second", ("--help",))])
+    start, refused = subprocess.Popen, [True]
+
+    def busy(*given: Any, **more: Any) -> Any:
+        if refused:
+            refused.pop()
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(*given, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", busy)
+    supervisor.turn(0.0)
+    assert set(supervisor.pids()) == {"second"}
+    supervisor.turn(0.9)
+    assert set(supervisor.pids()) == {"second"}, "the second start waits one second"
+    supervisor.turn(1.1)
+    assert set(supervisor.pids()) == {"first", "second"}
+    supervisor.drain()
+
+
 def test_drain_ends_every_child() -> None:
     supervisor = Supervisor([Child("a", ("--help",)), Child("b", ("--help",))])
     supervisor.turn(0.0)
