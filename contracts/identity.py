@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +19,28 @@ def content_id(prefix: str, *parts: object) -> str:
     """
     # Sorted keys and no spaces: the same content must give the same text, whatever order a dictionary was filled in.
     text = json.dumps([prefix, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"{prefix}-{hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()}"
+    return _named(prefix, text.encode())
+
+
+def plain_content_id(prefix: str, *parts: object) -> str:
+    """Return the `content_id` several times faster, of parts whose numbers are all `plain_numbers` or `python_json`."""
+    return _named(prefix, msgspec.json.encode([prefix, *parts], order="sorted"))
+
+
+def plain_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which numbers Python and msgspec write in the same letters, as both do without an exponent."""
+    size = np.abs(values)
+    # Python writes an exponent below the first and from 1e16 on; msgspec's bounds lie beyond both.
+    return np.asarray((size == 0) | ((size >= 1e-4) & (size < 1e15)), np.bool_)
+
+
+def python_json(numbers: float | list[float]) -> msgspec.Raw:
+    """Return numbers as Python writes them in JSON, for a part of `plain_content_id`."""
+    return msgspec.Raw(json.dumps(numbers, separators=(",", ":")).encode())
+
+
+def _named(prefix: str, text: bytes) -> str:
+    return f"{prefix}-{hashlib.blake2b(text, digest_size=_ID_BYTES).hexdigest()}"
 
 
 def incident_id(model: str, version: str, onset_ms: int, leader: str) -> str:

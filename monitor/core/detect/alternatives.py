@@ -13,7 +13,8 @@ from stationkeeper.monitor.core.detect.evalue import (
     finite_reference,
     huber_clip,
     huber_clip_within,
-    share_bounds,
+    lower_share,
+    upper_share,
 )
 from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_isf, normal_ppf
 
@@ -320,8 +321,8 @@ def _cells(
         inflation = np.maximum(phi, 1.0)[:, None]
         # One bound a side and cell serves all its levels; rising cells matter more, and get most of eta.
         counts, rows = reference.counts / inflation, reference.rows[:, None] / inflation
-        _, upper = share_bounds(counts, rows, UP_SHARE * eta / k)
-        lower, _ = share_bounds(counts, rows, (1 - UP_SHARE) * eta / k)
+        upper = upper_share(counts, rows, UP_SHARE * eta / k)
+        lower = lower_share(counts, rows, (1 - UP_SHARE) * eta / k)
     level = levels[None, :, None]
     up = level > 0
     q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])

@@ -146,8 +146,19 @@ def clopper_pearson(successes: ArrayLike, trials: ArrayLike, eta: ArrayLike) -> 
     """
     x, n, eta = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (successes, trials, eta)))
     lower = np.where(x > 0, beta_ppf(eta, np.maximum(x, 0.5), n - x + 1), 0.0)
-    upper = np.where(x < n, beta_isf(eta, x + 1, np.maximum(n - x, 0.5)), 1.0)
-    return np.asarray(lower, np.float64), np.asarray(upper, np.float64)
+    return np.asarray(lower, np.float64), clopper_pearson_upper(x, n, eta)
+
+
+def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, eta: ArrayLike) -> Floats:
+    """The upper one of `clopper_pearson` alone: solved once for counts that are alike, in closed form for none."""
+    x, n, eta = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (successes, trials, eta)))
+    upper = np.where(x < n, -np.expm1(np.log(eta) / np.maximum(n, 0.5)), 1.0)
+    hard = np.flatnonzero((x > 0) & (x < n))
+    if hard.size:
+        rows = np.stack([v.ravel()[hard] for v in (x, n, eta)], axis=1)
+        (x, n, eta), which = (part.T for part in np.unique(rows, axis=0, return_inverse=True))
+        upper.ravel()[hard] = beta_isf(eta, x + 1, np.maximum(n - x, 0.5))[which.ravel()]
+    return upper
 
 
 def _away_from_zero(x: Floats) -> Floats:

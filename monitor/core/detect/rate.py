@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stationkeeper.monitor.core.budget import level_of
-from stationkeeper.monitor.core.detect.quantile import clopper_pearson
+from stationkeeper.monitor.core.detect.quantile import clopper_pearson_upper
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState, ShiryaevRoberts
 
 
@@ -120,7 +120,7 @@ class RateDetector(OneSided):
         n = np.broadcast_to(np.asarray(trials, np.float64), x.shape)
         if (x < 0).any() or (x > n).any() or (n <= 0).any():
             raise ValueError(f"a reference rate needs 0 <= successes <= trials and trials > 0, got {x} of {n}")
-        _, upper = clopper_pearson(x / phi_f, n / phi_f, eta)
+        upper = clopper_pearson_upper(x / phi_f, n / phi_f, eta)
         self.null_rate = np.minimum(upper + np.asarray(tolerance, np.float64), CEILING)
         # Rates that start from one count share their bets, as most of hundreds of features do.
         edges, self._bets = np.unique(self.null_rate, return_inverse=True)

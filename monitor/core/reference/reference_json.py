@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from stationkeeper.contracts.column import Floats
-from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.identity import plain_content_id, plain_numbers, python_json
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.times import UTC_ZONE, check_timezone
 from stationkeeper.contracts.wire import SCORE_BINS
@@ -57,11 +58,14 @@ MAX_COUNT = 2**53
 """Largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
 
 _E = TypeVar("_E", bound=StrEnum)
+_N = TypeVar("_N", np.float64, np.int64)
 
-# What may differ while panes still add: who the model is and how its decisions are read, and what adoption learns
-# later.
+# What may differ while panes still add: who the model is and how its decisions are read; so may the importance, and
+# what adoption learns later (`_learned_document`).
 _IDENTITY = ("model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task")
-_LEARNED = ("phi", "phi_within_days", "day_floor", "strata", "importance", "repeats")
+
+# The floats of a subject's cells.
+_FLOATS = ("cuts", "atoms", "low", "high")
 
 # Significant digits of what is estimated from samples anyway: they halve the text and change no verdict.
 _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
@@ -92,11 +96,17 @@ def digest(reference: Reference) -> str:
 
     What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is.
     """
-    document = {key: value for key, value in _document(reference).items() if key not in _IDENTITY}
+    document = {key: value for key, value in _document(reference, learned=False).items() if key not in _IDENTITY}
     for subject in (*document["subjects"], *document.get("pairs", ())):
-        for key in _LEARNED:
-            subject.pop(key, None)
-    return content_id("ref", document)
+        del subject["importance"]
+    of_cells = [(one.cells, i) for i, one in enumerate(reference.subjects) if isinstance(one.cells, NumericCells)]
+    values = [np.hstack([cells.cuts, cells.atoms, cells.low, cells.high]) for cells, _ in of_cells]
+    plain = plain_numbers(np.concatenate([np.empty(0), *values]))
+    if not plain.all():
+        for at in set(np.repeat([i for _, i in of_cells], [len(one) for one in values])[~plain].tolist()):
+            subject = document["subjects"][at]
+            subject |= {key: python_json(subject[key]) for key in _FLOATS}
+    return plain_content_id("ref", document)
 
 
 def load(text: str | bytes) -> Reference:
@@ -160,7 +170,7 @@ def _check_unique(subjects: Sequence[ReferenceSubject]) -> None:
             raise InvalidReference(f"reference.subjects: {name!r} appears twice; names are unique")
 
 
-def _document(reference: Reference) -> dict[str, Any]:
+def _document(reference: Reference, *, learned: bool = True) -> dict[str, Any]:
     document: dict[str, Any] = {
         "schema_version": PAIRS_VERSION if reference.pairs else reference.schema_version,
         "model": reference.model,
@@ -192,22 +202,22 @@ def _document(reference: Reference) -> dict[str, Any]:
             # zlib's own default: the record is written once, and a few bytes less would change nothing.
             packed = zlib.compress(reference.labels.sums.pack(), 6)
             document["labels"]["sums"] = base64.b64encode(packed).decode()
-    document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
+    document["subjects"] = [_subject_document(subject, learned=learned) for subject in reference.subjects]
     if reference.pairs:
-        document["pairs"] = [_pair_document(subject) for subject in reference.pairs]
+        document["pairs"] = [_pair_document(subject, learned=learned) for subject in reference.pairs]
     return document
 
 
-def _pair_document(subject: ReferenceSubject) -> dict[str, Any]:
+def _pair_document(subject: ReferenceSubject, *, learned: bool) -> dict[str, Any]:
     pair = subject.pair
     if pair is None:
         raise ValueError(f"{subject.name!r} is no pair of features")
     groups = ["".join(map(str, side.groups.tolist())) for side in (pair.first, pair.second)]
     named = {"features": list(pair.features), "groups": groups, "counts": subject.counts.tolist()}
-    return {**named, "importance": subject.importance, **_learned_document(subject)}
+    return {**named, "importance": subject.importance, **(_learned_document(subject) if learned else {})}
 
 
-def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
+def _subject_document(subject: ReferenceSubject, *, learned: bool) -> dict[str, Any]:
     document: dict[str, Any] = {"name": subject.name, "type": subject.type, "kind": subject.kind}
     cells = subject.cells
     if isinstance(cells, NumericCells):
@@ -223,7 +233,7 @@ def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
         "high_cardinality": subject.high_cardinality,
         "distinct": subject.distinct,
     }
-    return document | _learned_document(subject)
+    return document | _learned_document(subject) if learned else document
 
 
 def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
@@ -301,7 +311,7 @@ def _side(fields: "_Fields", name: str, text: object, cells: Cells) -> PairSide:
         raise InvalidReference(
             f"{fields.path}.groups: {name!r} needs {cells.count} digits below {GROUPS}, the last (missing) {GROUPS}"
         )
-    groups: Codes = np.array([int(digit) for digit in str(text)], np.int8)
+    groups: Codes = np.frombuffer(str(text).encode(), np.int8) - np.int8(ord("0"))
     if isinstance(cells, NumericCells) and np.any(np.diff(groups) < 0):
         raise InvalidReference(f"{fields.path}.groups: those of the number {name!r} must not fall; profile again")
     return PairSide.of(name, groups, cells)
@@ -386,6 +396,14 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def _array(items: Sequence[Any], type_: type[_N]) -> npt.NDArray[_N] | None:
+    """Numbers as an array, None where one is a whole number that the type cannot hold."""
+    try:
+        return np.array(items, type_)
+    except OverflowError:
+        return None
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
@@ -445,15 +463,17 @@ class _Fields:
 
     def floats(self, key: str, most: int) -> Floats:
         items = self.items(key, most)
-        if not all(map(_is_number, items)):
+        # Types as a set and bounds of the whole array: a reference has a hundred thousand numbers.
+        found = _array(items, np.float64) if set(map(type, items)) <= {int, float} else None
+        if found is None or not np.isfinite(found).all():
             raise InvalidReference(f"{self.path}.{key}: every item must be a number")
-        return np.array(items, np.float64)
+        return found
 
     def counts(self, key: str, size: int) -> Counts:
         items = self.items(key, size)
-        whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= MAX_COUNT for v in items)
-        if len(items) != size or not whole:
+        found = _array(items, np.int64) if set(map(type, items)) <= {int} else None
+        if found is None or len(items) != size or np.any((found < 0) | (found > MAX_COUNT)):
             raise InvalidReference(
                 f"{self.path}.{key}: {len(items)} items, must be {size} whole numbers, none negative"
             )
-        return np.array(items, np.int64)
+        return found

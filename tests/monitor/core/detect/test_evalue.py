@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,6 +140,30 @@ def test_share_bounds_are_valid_and_near_clopper_pearson(n, eta):
     assert (lower <= exact_lower * (1 + 1e-9)).all()
     # Zubkov and Serov's bound is Clopper-Pearson's of at most one count more.
     assert (upper[:-1] <= clopper_pearson(np.minimum(x + 1, n), n, eta)[1][:-1] * (1 + 1e-6)).all()
+
+
+def bisected(share, target, end):
+    """The root of kl(share, u) = target between share and an end, by halving."""
+    low, high = np.full(share.shape, share), np.full(share.shape, end)
+    for _ in range(60):
+        middle = (low + high) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            one = np.where(share > 0, share * np.log(share / middle), 0.0)
+            other = np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - middle)), 0.0)
+        close = one + other < target
+        low, high = np.where(close, middle, low), np.where(close, high, middle)
+    return high
+
+
+@given(st.integers(1, 10**5), st.floats(1e-12, 0.4))
+def test_share_bounds_are_the_roots_that_bisection_finds(n, eta):
+    x = np.unique(np.concatenate([np.arange(min(n, 5) + 1), n - np.arange(min(n, 5) + 1), [n // 3, n // 2]])) * 1.0
+    chernoff, serov = -np.log(eta) / n, NormalDist().inv_cdf(eta) ** 2 / 2 / n
+    upper = np.minimum(bisected(x / n, chernoff, 1.0), bisected(np.minimum(x + 1, n) / n, serov, 1.0))
+    lower = np.maximum(bisected(x / n, chernoff, 0.0), bisected(np.maximum(x - 1, 0) / n, serov, 0.0))
+    found_lower, found_upper = share_bounds(x, n, eta)
+    np.testing.assert_allclose(found_upper, upper, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found_lower, lower, rtol=0, atol=1e-12)
 
 
 def test_share_bound_by_hand():

@@ -6,6 +6,7 @@ from stationkeeper.monitor.core.detect.quantile import (
     beta_cdf,
     chi2_isf,
     clopper_pearson,
+    clopper_pearson_upper,
     normal_cdf,
     normal_isf,
     normal_ppf,
@@ -47,6 +48,12 @@ def test_clopper_pearson_equals_scipy_for_counts_from_none_to_all():
     expected_upper = [1.0 if k == m else stats.beta.isf(e, k + 1, m - k) for k, m, e in zip(x, n, eta, strict=True)]
     np.testing.assert_allclose(lower, expected_lower, rtol=1e-7)
     np.testing.assert_allclose(upper, expected_upper, rtol=1e-7)
+
+
+def test_the_upper_bounds_of_many_counts_are_those_of_each_alone():
+    x, n = np.array([[3.0, 0.0, 3.0], [0.2, 40.0, 3.0]]), np.array([[50.0, 0.3, 50.0], [0.4, 40.0, 60.0]])
+    alone = [float(clopper_pearson_upper(k, m, 1e-6)) for k, m in zip(x.flat, n.flat, strict=True)]
+    np.testing.assert_allclose(clopper_pearson_upper(x, n, 1e-6).ravel(), alone, rtol=1e-12)
 
 
 def test_clopper_pearson_by_hand():

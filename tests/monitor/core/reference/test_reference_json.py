@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stationkeeper.contracts.identity import content_id
 from stationkeeper.monitor.core.reference import (
     CategoricalCells,
     InvalidReference,
@@ -57,6 +58,36 @@ def test_the_digest_names_the_counts_and_not_the_version():
     assert replace(REFERENCE, version="2").digest == REFERENCE.digest
     other = replace(REFERENCE.subjects[0], counts=REFERENCE.subjects[0].counts + 1)
     assert replace(REFERENCE, subjects=(other, *REFERENCE.subjects[1:])).digest != REFERENCE.digest
+
+
+@given(st.integers(-9, 20) | st.integers(-320, 290), st.text('aé\u2028"\\\x01😀', max_size=3))
+def test_the_digest_is_the_hash_of_the_content_as_python_writes_it(power: int, value: str) -> None:
+    scaled = np.arange(-20.0, 20.0) * 10.0**power
+    document = json.loads(dump(profile({"x": scaled, "s": np.array([value, "b"] * 20)}, model="m", version="1")))
+    stated = document.pop("digest")
+    identity = {"model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task"}
+    learned = {"phi", "phi_within_days", "day_floor", "strata", "importance", "repeats"}
+    content = {key: of for key, of in document.items() if key not in identity}
+    for part in ("subjects", "pairs"):
+        if part in content:
+            content[part] = [{key: of for key, of in one.items() if key not in learned} for one in content[part]]
+    assert content_id("ref", content) == stated
+
+
+@pytest.mark.parametrize("item", [True, "1", None, 1.5, -1, 2**53 + 1, 2**70])
+def test_a_count_that_is_no_whole_number_in_range_is_refused(item: object) -> None:
+    document = json.loads(dump(REFERENCE))
+    document["subjects"][0]["counts"][1] = item
+    with pytest.raises(InvalidReference, match=r"subjects\[0\].counts: .* whole numbers, none negative"):
+        load(json.dumps(document))
+
+
+@pytest.mark.parametrize("item", [True, "1", None, 10**400])
+def test_an_edge_that_is_no_number_is_refused(item: object) -> None:
+    document = json.loads(dump(REFERENCE))
+    document["subjects"][0]["cuts"][0] = item
+    with pytest.raises(InvalidReference, match=r"subjects\[0\].cuts: every item must be a number"):
+        load(json.dumps(document))
 
 
 def test_no_value_of_a_sensitive_feature_is_stored():
