@@ -1,7 +1,9 @@
-"""The border to confluent-kafka (the extra ``librdkafka``): its options, its errors, and its messages as columns."""
+"""The border to confluent-kafka (the extra ``librdkafka``): its options, errors, time limits, messages as columns."""
 
+import queue
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -24,6 +26,10 @@ from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, Strea
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# What a call may take beyond its own time limit, to which most of the library's calls keep within milliseconds. Without
+# it a busy machine's answer would be thrown away with its producer; ten times as long and a loop that hangs stands
+# still for longer than the 30 s of its bar.
+_GRACE_S = 2.0
 # Another process has taken over what we are: the group member or the transactional id.
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001 - the library's public names for its own errors begin with an underscore
@@ -322,6 +328,40 @@ def _by_partition(messages: Sequence[Message]) -> dict[Partition, Sequence[Messa
         partition = Partition(topic or "", index)
         rows[partition] = [*rows.get(partition, ()), *mine]
     return rows
+
+
+def within(seconds: float, call: Callable[..., object], *arguments: object) -> None:
+    """Call the library with a time limit that it may forget; raises what it raises, ``Retryable`` for no answer.
+
+    librdkafka 2.16 waits for ever for a group coordinator whose connection was cut (its issues 5456 and 5511), and for
+    itself where a consumer is closed while its group assigns partitions; in C, where not even SIGTERM reaches it. The
+    thread stays behind with its client until an answer comes: what a producer could still write is fenced by the next
+    one of its name, and a consumer leaves the group when its session ends.
+    """
+    answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            call(*arguments)
+        except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits for it
+            answer.put(error)
+        else:
+            answer.put(None)
+
+    threading.Thread(target=run, daemon=True, name="librdkafka call").start()
+    try:
+        found = answer.get(timeout=seconds + _GRACE_S)
+    except queue.Empty:
+        raise Retryable(
+            f"librdkafka gave no answer to {call.__name__} within {seconds:g} s; a new client begins"
+        ) from None
+    try:
+        if found is not None:
+            raise found
+    finally:
+        # Error and frame would hold each other, and with them a producer that failed to begin: as soon as the brokers
+        # are back it would begin after all, and fence the one that works.
+        del found
 
 
 def topic_partitions(metadata: Mapping[str, Any], topic: str) -> tuple[Partition, ...]:

@@ -1,7 +1,5 @@
 """The ``Sink`` over confluent-kafka: a transactional producer whose every result is checked."""
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +10,7 @@ from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.handshake import explained
-from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated
+from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated, within
 from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -20,10 +18,6 @@ _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
 # An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
-# What a call may take beyond its own time limit, to which most of the library's calls keep within milliseconds. Without
-# it a busy machine's answer would be thrown away with its producer; ten times as long and a loop that hangs stands
-# still for longer than the 30 s of its bar.
-_GRACE_S = 2.0
 
 
 class ConfluentSink:
@@ -68,7 +62,7 @@ class ConfluentSink:
                 }
             )
             # Here earlier owners are fenced; it waits for their open transaction to be ended.
-            _within(self._limit_s, client.init_transactions, self._limit_s)
+            within(self._limit_s, client.init_transactions, self._limit_s)
         self._client = client
 
     def begin(self) -> None:
@@ -149,7 +143,7 @@ class ConfluentSink:
     def _ask(self, call: Callable[..., object], *arguments: object) -> None:
         """Call the library, and leave the producer behind where no answer comes: an abort would wait for it, too."""
         try:
-            _within(self._limit_s, call, *arguments)
+            within(self._limit_s, call, *arguments)
         except Retryable:
             self._client, self._open, self._damaged = None, False, False
             raise
@@ -184,39 +178,6 @@ class ConfluentSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
-
-
-def _within(seconds: float, call: Callable[..., object], *arguments: object) -> None:
-    """Call the library with a time limit that it may forget; raises what it raises, ``Retryable`` for no answer.
-
-    librdkafka 2.16 waits for ever for a group coordinator whose connection was cut (its issues 5456 and 5511), in C,
-    where not even SIGTERM reaches it. The thread stays behind with its producer until an answer comes; what that could
-    still write is fenced by the next producer of the same name.
-    """
-    answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            call(*arguments)
-        except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits for it
-            answer.put(error)
-        else:
-            answer.put(None)
-
-    threading.Thread(target=run, daemon=True, name="librdkafka call").start()
-    try:
-        found = answer.get(timeout=seconds + _GRACE_S)
-    except queue.Empty:
-        raise Retryable(
-            f"librdkafka gave no answer to {call.__name__} within {seconds:g} s; a new producer begins"
-        ) from None
-    try:
-        if found is not None:
-            raise found
-    finally:
-        # Error and frame would hold each other, and with them a producer that failed to begin: as soon as the brokers
-        # are back it would begin after all, and fence the one that works.
-        del found
 
 
 def _flushed(producer: Producer, seconds: float) -> int:

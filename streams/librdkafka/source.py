@@ -18,6 +18,7 @@ from stationkeeper.streams.librdkafka.clients import (
     theirs,
     topic_partitions,
     translated,
+    within,
 )
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
@@ -171,7 +172,7 @@ class ConfluentSource:
         self._asker.close()
         if client is not None:
             with translated("close the consumer"):
-                client.close()
+                within(ANSWER_S, client.close)
 
     @property
     def _consumer(self) -> Consumer:

@@ -1,4 +1,4 @@
-"""A producer that cannot begin a transaction is replaced, in both clients; so is one that gives no answer."""
+"""A producer that cannot begin a transaction is replaced, in both clients; so is a client that gives no answer."""
 
 import threading
 import weakref
@@ -79,9 +79,10 @@ class Silent:
 @pytest.mark.parametrize("silent", ["send_offsets_to_transaction", "commit_transaction"])
 def test_librdkafka_that_forgets_its_time_limit_is_left_behind(silent, monkeypatch):
     pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import clients
     from stationkeeper.streams.librdkafka import sink as room
 
-    monkeypatch.setattr(room, "_GRACE_S", 0.0)
+    monkeypatch.setattr(clients, "_GRACE_S", 0.0)
     sink = room.ConfluentSink(KafkaSettings(), "tally")
     monkeypatch.setattr(room.ConfluentSink, "_limit_s", 0.05)
     producer = sink._client = Silent(silent)
@@ -93,6 +94,31 @@ def test_librdkafka_that_forgets_its_time_limit_is_left_behind(silent, monkeypat
         assert sink._client is None
     finally:
         producer.released.set()
+
+
+def test_a_consumer_of_librdkafka_that_never_closes_is_left_behind(monkeypatch):
+    pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import clients
+    from stationkeeper.streams.librdkafka import source as room
+
+    monkeypatch.setattr(clients, "_GRACE_S", 0.0)
+    monkeypatch.setattr(room, "ANSWER_S", 0.05)
+    released = threading.Event()
+
+    class Assigning:
+        """A consumer that is closed while its group assigns partitions: the library waits for itself."""
+
+        def close(self):
+            released.wait()
+
+    source = room.ConfluentSource(KafkaSettings(), "tally")
+    source._client = Assigning()
+    try:
+        with pytest.raises(Retryable, match="no answer to close"):
+            source.close()
+        source.close()
+    finally:
+        released.set()
 
 
 def test_librdkafka_that_could_not_begin_is_gone_at_once(monkeypatch):
