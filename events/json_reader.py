@@ -80,6 +80,7 @@ at most 1/64 more; half of it pays twice that, double finds out twice as late th
 class Reading:
     """What became of a batch: events by kind and the rejected records; together they are all its records.
 
+    But for the ``dropped`` ones, by their rows: they are of models whose entry in the configuration is refused.
     ``known`` says that no event holds a feature that the reader has not learned; False leaves it open. ``values`` are
     the JSON texts that were read.
     """
@@ -88,6 +89,7 @@ class Reading:
     rejected: tuple[Rejection, ...]
     known: bool = False
     values: Sequence[bytes | None] = ()
+    dropped: tuple[int, ...] = ()
 
 
 class JsonReader:
@@ -246,7 +248,7 @@ class JsonReader:
             try:
                 data = msgspec.json.decode(value)
             except msgspec.MsgspecError:
-                data = _by_grammar(value)
+                data = by_grammar(value)
         except RecursionError:
             return (Code.TOO_DEEP, "")
         except ValueError:
@@ -270,7 +272,7 @@ _CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 """What the words mean that ``json.dumps`` writes and JSON does not have: no value, and a number beyond any."""
 
 
-def _by_grammar(value: bytes) -> Any:
+def by_grammar(value: bytes) -> Any:
     """What the standard library reads where msgspec refuses; raises ``ValueError`` for no JSON.
 
     NaN is null. A number beyond float64 is an infinity, as the word is, and half a surrogate pair U+FFFD: both are

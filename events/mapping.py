@@ -120,8 +120,9 @@ class Form:
     """How one topic is read: the kinds and models it carries and the path of each field.
 
     ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
-    do not name it; without ``models`` any model is read. Events of ``refused`` models are read too, for who reads them
-    to leave out: that their entry is wrong is no fault of their producer. ``own`` is true for the contract's own
+    do not name it; without ``models`` any model is read. Records that name one of the ``refused`` models are left out
+    unread: that its entry is wrong is no fault of their producer, and no other model's event. ``told`` is where a record
+    says whose it is, also where a ``model`` is given; None where it does not. ``own`` is true for the contract's own
     events, whose ids and versions must be text. ``values`` says how texts are read. ``extras`` are fields that a reader
     wants beside the columns, as they are in the record.
     """
@@ -143,10 +144,11 @@ class Form:
     extras: tuple[str, ...] = ()
     values: ValueRules = _NO_RULES
     refused: tuple[str, ...] = ()
+    told: PathKeys | None = ("model",)
 
     def reads(self, model: str) -> bool:
         """Return whether events of this model belong here."""
-        return model in self.models or model in self.refused if self.models else 1 <= len(model) <= MAX_TEXT
+        return model in self.models if self.models else 1 <= len(model) <= MAX_TEXT
 
     def feature_path(self, name: str) -> PathKeys | None:
         """Return where a feature is, None if a mapping that names each feature leaves it out."""
@@ -164,7 +166,8 @@ def forms(models: Collection[InputModel], refused: Collection[RefusedModel] = ()
     """Return the form of every input topic; raises ``MappingError`` where two inputs read one topic differently.
 
     A topic can carry several models and kinds as long as all of them read it in the same way. With ``refused`` ones
-    the others' topics are read as they were with them: their kinds count, and a topic of two does not become one's.
+    the others' topics are read as they were with them, as far as their entries tell: their kinds count, and a topic of
+    two does not become one's. Where they do not tell, only what names a refused model is kept from the others.
     """
     found: dict[str, tuple[InputMapping, list[Kind], list[str]]] = {}
     for model in models:
@@ -219,6 +222,12 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
     # Records of another's making name no model of ours; with one reader there is no question whose they are.
     if model is None and not own and "model" not in mapping.map and alone:
         model = models[0]
+    told = paths["model"] if "model" not in constants else None
+    mapped = [path for name, path in paths.items() if name != "model"]
+    mapped += [features] if isinstance(features, tuple) else features.values()
+    # The mapping says that what stands there is something else than whose event it is.
+    if model is not None and told is not None and any(path[: len(told)] == told for path in mapped):
+        told = None
     for constant in (*constants, *(["model"] if model is not None else [])):
         # A constant wins over the record, which may hold something else under that name.
         paths.pop(constant, None)
@@ -239,4 +248,5 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
         max(model.limits.fields for model in readers),
         mapping.decoder,
         values=readers[0].values,
+        told=told,
     )

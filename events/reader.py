@@ -10,7 +10,7 @@ import numpy as np
 
 from stationkeeper.events.columns import Rejection
 from stationkeeper.events.decoder import Headers, JsonValues
-from stationkeeper.events.json_reader import JsonReader, Reading, mended
+from stationkeeper.events.json_reader import JsonReader, Reading, by_grammar, mended
 from stationkeeper.events.mapping import Form, PathKeys
 from stationkeeper.events.row_types import nameable
 
@@ -46,7 +46,19 @@ class EventReader:
     def read(self, values: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> Reading:
         """Return the accepted events by kind as columns, and each other record with its code. O(bytes)."""
         texts, refused = self._values.of(values, headers)
-        reading = self.json.read(texts)
+        dropped = _of_refused(self.form, texts) if self.form.refused else []
+        if dropped:
+            kept = np.delete(np.arange(len(texts)), dropped)
+            reading = self.json.read([texts[row] for row in kept.tolist()])
+            reading = replace(
+                reading,
+                events=tuple(replace(events, rows=kept[events.rows]) for events in reading.events),
+                rejected=tuple(replace(one, row=int(kept[one.row])) for one in reading.rejected),
+                values=texts,
+                dropped=tuple(dropped),
+            )
+        else:
+            reading = self.json.read(texts)
         if not refused:
             return reading
         # The reader saw an empty text in its place; the decoder knows why.
@@ -69,6 +81,39 @@ class EventReader:
             return reading
         self.learn(found)
         return self.read(values, headers)
+
+
+def _of_refused(form: Form, texts: Sequence[bytes | None]) -> list[int]:
+    """Return the rows of the records that name a refused model, whatever else is right or wrong about them. O(bytes).
+
+    They are left out before they are read: their kinds and fields may be such that only their own model reads.
+    """
+    if form.told is None:
+        return list(range(len(texts))) if form.model in form.refused else []
+    names = [name.encode() for name in form.refused]
+    return [
+        row
+        for row, text in enumerate(texts)
+        # One look in C for most: only where a name stands somewhere, or an escape may hide one, the record is decoded.
+        if text
+        and len(text) <= form.max_bytes
+        and (b"\\" in text or any(name in text for name in names))
+        and _told(text, form.told) in form.refused
+    ]
+
+
+def _told(text: bytes, path: PathKeys) -> str:
+    """Return whose event a record says that it is, "" where it says nothing or cannot be decoded."""
+    try:
+        try:
+            held: Any = msgspec.json.decode(text)
+        except msgspec.MsgspecError:
+            held = by_grammar(text)
+    except (ValueError, RecursionError):
+        return ""
+    for key in path:
+        held = held.get(key) if isinstance(held, dict) else None
+    return str(held) if isinstance(held, str | int) and not isinstance(held, bool) else ""
 
 
 class FeatureNames:

@@ -179,7 +179,7 @@ def _declared(name: str, form: Form) -> tuple[Any, Any]:
     if name == "kind":
         kind = Literal[form.kinds] | msgspec.UnsetType
     elif name == "model" and form.own and form.models:
-        kind = Literal[*form.models, *form.refused] | int | msgspec.UnsetType
+        kind = Literal[form.models] | int | msgspec.UnsetType
     return kind, default
 
 

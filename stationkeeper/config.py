@@ -276,17 +276,14 @@ def _refusal(root: type[Config], key: Any, place: int, entry: Any, source: str) 
     return RefusedModel(
         key if named else f"#{place}",
         why,
-        {kind: frozenset(_texts(inputs.get(name))) for kind, name in kinds.items()},
+        {kind: _topics(inputs.get(name)) for kind, name in kinds.items()},
     )
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in plain data: an entry that cannot be read still says which topics it is about."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+def _topics(value: Any) -> frozenset[str]:
+    """Return the topic of an input as far as its entry says it: a path or constant may be called like another's."""
+    topic = value.get("topic") if isinstance(value, dict) else value
+    return frozenset([topic] if isinstance(topic, str) else [])
 
 
 def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:

@@ -1,7 +1,6 @@
 """The tally: batches of events in, pane deltas out, every record counted in exactly one way."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -154,9 +153,9 @@ class Tally:
         self._touched.add(batch.partition)
         reading = self.readers.of(batch.partition.topic).read(batch.values, batch.headers)
         state.drop_from(int(batch.offsets[0]), self.forms[batch.partition.topic].refused)
+        state.outcomes[Outcome.DROPPED] += len(reading.dropped)
         # Versions get their places from all events, also from those that are left out below.
-        mine = [_without_refused(self._models, state, events) for events in reading.events]
-        kinds = self._cardinality.versions(state, mine)
+        kinds = self._cardinality.versions(state, reading.events)
         # Labels are counted by no reference.
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
         # Before anything is counted: which reference counts a batch is noted with its first offset, so that verify and
@@ -251,16 +250,3 @@ class Tally:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _without_refused(models: Mapping[str, ModelSettings], state: PartitionState, events: Events) -> Events:
-    """Count the events of refused models as dropped and return the others, as if those had never been sent."""
-    mine = [model in models for model, _ in events.owners]
-    if all(mine):
-        return events
-    kept = np.array(mine, bool)[events.owner]
-    state.outcomes[Outcome.DROPPED] += int(np.count_nonzero(~kept))
-    # What comes after looks at each owner: the strange ones go with their events.
-    places, left = np.cumsum(mine) - 1, events.keep(np.flatnonzero(kept))
-    owners = tuple(owner for owner, is_mine in zip(events.owners, mine, strict=True) if is_mine)
-    return replace(left, owner=places[left.owner], owners=owners)

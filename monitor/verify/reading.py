@@ -34,13 +34,8 @@ class PlainReader:
 
     def read(self, value: bytes | None) -> Found | None:
         """Return the event, None for a record that is rejected."""
-        if value is not None and len(value) > self._most_bytes:
-            return None
-        try:
-            data = _plain((value or b"").decode())
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(data, dict) or _fields(data) > self._most_fields:
+        data = self._object(value)
+        if data is None or _fields(data) > self._most_fields:
             return None
         form = self._form
         kind = self.field(data, "kind")
@@ -57,6 +52,22 @@ class PlainReader:
         if not self._sound(data, kind):
             return None
         return Found(kind, identity, time, model, "" if kind == "label" else version or "", data)
+
+    def told(self, value: bytes | None) -> str | None:
+        """Return the model that a record names, be it an event or not; None for none."""
+        if self._form.told is None:
+            return self._form.model
+        found = at_path(self._object(value) or {}, self._form.told)
+        return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+    def _object(self, value: bytes | None) -> dict[str, Any] | None:
+        if value is not None and len(value) > self._most_bytes:
+            return None
+        try:
+            data = _plain((value or b"").decode())
+        except (ValueError, RecursionError):
+            return None
+        return data if isinstance(data, dict) else None
 
     def _sound(self, data: Mapping[str, Any], kind: str) -> bool:
         weight, latency = self.field(data, "weight"), self.field(data, "latency_ms")

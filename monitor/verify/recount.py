@@ -88,12 +88,13 @@ class Recount:
 
     def take(self, offset: int, stamp: int, value: bytes | None, references: InForce) -> None:
         """Count one record; ``references`` by ``model/version`` are those in force at its offset."""
+        # First, as in the tally: of a model that was refused nothing is read, be it right or wrong.
+        if self.dropped and self._reader.told(value) in self.dropped:
+            self.outcomes[Outcome.DROPPED] += 1
+            return
         event = self._reader.read(value)
         if event is None:
             self.outcomes[Outcome.REJECTED] += 1
-            return
-        if event.model in self.dropped:
-            self.outcomes[Outcome.DROPPED] += 1
             return
         settings = self._models[event.model]
         if event.kind != "label":

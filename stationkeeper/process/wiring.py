@@ -91,8 +91,12 @@ def _unfit(config: Config, role: str) -> list[RefusedModel]:
     for name, model in config.models.items():
         try:
             _fit([*sound, model], role)
-        except (MappingError, PluginError) as error:
+        except MappingError as error:
+            # Without its topics: no role ever read them in two ways, so that they were the others' alone.
             found.append(RefusedModel(name, masked(f"models.{name}: {error}")))
+        except PluginError as error:
+            inputs = {kind: frozenset([mapping.topic]) for kind, mapping in model.topics().items()}
+            found.append(RefusedModel(name, masked(f"models.{name}: {error}"), inputs))
         else:
             sound.append(model)
     return found

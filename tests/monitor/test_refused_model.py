@@ -98,11 +98,70 @@ def test_a_topic_of_two_does_not_become_ones_while_the_other_is_refused() -> Non
     # Alone, a model has every record of another's making; beside one that shares the topic, those that name it.
     assert [one.owners for one in EventReader(form()).read([record]).events] == [(("a", "1"),)]
     assert form(RefusedModel("b", "wrong", {"prediction": frozenset({"u"})})).model == "a"
-    (events,) = EventReader(form(sharing)).read([record]).events
-    assert events.owners == (("b", "1"),)
+    reading = EventReader(form(sharing)).read([record])
+    assert (reading.events, reading.rejected, reading.dropped) == ((), (), (0,))
     assert [one.owners for one in EventReader(form(sharing)).read([record.replace(b'"b"', b'"a"')]).events] == [
         (("a", "1"),)
     ]
+
+
+UNKNOWN = RefusedModel("b", "its entry is empty")
+
+
+def test_what_names_a_refused_model_is_no_other_models_event_though_nobody_knows_its_topics() -> None:
+    def of(**fields: Any) -> bytes:
+        return json.dumps({"id": "1", "ts": START, "p": 0.5, **fields}).encode()
+
+    escaped = of(model="b").replace(b'"b"', rb'"\u0062"')
+    nan = of(model="b", x=float("nan"))
+    records = [of(model="a"), of(model="b"), of(), of(model="lorry"), escaped, nan, of(model={"b": 1}), of(model=["b"])]
+    reading = EventReader(form(UNKNOWN)).read([*records, b"{b", of(model="b")[:-5]])
+    (events,) = reading.events
+    # Names of another's making say nothing: with one reader there is no question whose those are.
+    assert (events.owners, events.rows.tolist()) == ((("a", "1"),), [0, 2, 3, 6, 7])
+    assert (reading.dropped, [one.row for one in reading.rejected]) == ((1, 4, 5), [8, 9])
+    assert reading.values[3] == records[3]
+
+
+def test_a_mapping_that_takes_the_field_for_something_else_is_believed() -> None:
+    record = json.dumps({"id": "1", "ts": START, "p": 0.5, "model": "b"}).encode()
+    mapping = {**FOREIGN["map"], "features": {"make": "model"}}  # type: ignore[dict-item]
+    assert EventReader(form(UNKNOWN, map=mapping)).read([record]).dropped == ()
+
+
+@pytest.mark.parametrize("constant", ["a", "b"])
+def test_a_topic_whose_mapping_names_the_model_is_that_models(constant: str) -> None:
+    record = json.dumps({"id": "1", "ts": START, "p": 0.5, "model": "b"}).encode()
+    read = EventReader(form(UNKNOWN, constants={"version": "1", "model": constant})).read([record])
+    assert (len(read.events), read.dropped) == ((1, ()) if constant == "a" else (0, (0,)))
+
+
+def test_a_path_or_constant_called_like_another_models_topic_makes_it_no_shared_one() -> None:
+    other = {**FOREIGN, "topic": "u", "map": {**FOREIGN["map"], "features": {"x": "t"}}}  # type: ignore[dict-item]
+    entry = {"window": "often", "predictions": {**other, "constants": {"version": "t", "segment": {"t": "t"}}}}
+    config = Config.parse({"models": {"a": {"predictions": FOREIGN}, "b": entry}}, refuse=True)
+    assert forms(list(config.models.values()), config.refused)["t"].model == "a"
+    assert config.refused[0].kinds("u") == ["prediction"]
+
+
+def test_kinds_that_only_the_refused_model_reads_are_dropped_and_not_rejected() -> None:
+    churn = fraud(predictions="scores", labels="scores").model_copy(update={"name": "churn"})
+    alone = fraud(labels=None)
+    rig = Refusing({"fraud": alone, "churn": churn}, partitions=1)
+    rig.put_reference(reference(model="fraud"))
+    rig.restart(RefusedModel("churn", "its entry is empty"))
+    ours = predictions(60, 20)
+    label = {"kind": "label", "time": START, "model": "churn", "label": 1}
+    labels = [json.dumps({**label, "event_id": str(number)}).encode() for number in range(1_200)]
+    # One of ours is wrong: it stays a dead letter, in its place among those that are left out.
+    rig.send("scores", [one for pair in zip(labels, [b"{", *ours[1:]], strict=True) for one in pair])
+    rig.turn(6)
+    assert outcomes(rig) == {"received": 2_400, "tallied": 1_199, "rejected": 1, "dropped": 1_200, "late": 0}
+    assert len(rig.read("scores.dlq")) == 1
+    rig.restart()
+    rig.turn(2)
+    found = verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+    assert (found.differences, found.complete) == ([], True)
 
 
 @pytest.mark.parametrize("kinds", [["prediction"], ["prediction", "label"], ["label"]])
