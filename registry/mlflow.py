@@ -123,8 +123,11 @@ class MlflowConnection:
         self._lock = threading.Lock()
 
     @contextmanager
-    def asking(self, doing: str) -> Iterator[Any]:
-        """Give the client to whoever is ``doing`` something, and turn what goes wrong into our two kinds of errors."""
+    def asking(self, doing: str, into: Path | None = None) -> Iterator[Any]:
+        """Give the client to whoever is ``doing`` something, and turn what goes wrong into our two kinds of errors.
+
+        ``into`` is the directory of ours that is written: one that lets nobody in is a disk to wait for.
+        """
         client = self.client(doing)
         from mlflow.exceptions import MlflowException
 
@@ -136,7 +139,7 @@ class MlflowConnection:
             where = self._settings.tracking_uri
             raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
         except OSError as error:
-            if unwritable(error):
+            if unwritable(error, () if into is None else (into,)):
                 raise DiskUnwritable(masked(f"could not {doing}: {error}")) from None
             raise Retryable(masked(f"could not {doing} at {self._settings.tracking_uri}: {error}")) from None
 
@@ -285,7 +288,7 @@ class Registry:
         if directory.exists():
             with contextlib.suppress(ArtifactError):
                 return read_card(directory, what)
-        with self._connection.asking(f"fetch {what}") as client:
+        with self._connection.asking(f"fetch {what}", directory.parent) as client:
             directory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
                 found = _bring(client, self.settings.tracking_uri, (model, version), Path(scratch) / "found")

@@ -1,7 +1,10 @@
 """The two branches of failure: what may be tried again and what must stop the process uncommitted."""
 
 import errno
+import os
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
@@ -21,22 +24,32 @@ class Retryable(StreamError):
 # No room, no quota, read-only, and a device that fails (EIO): somebody mends each, and the same work succeeds.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
-# Python's own words, and those of Rust's libraries, which raise errors of their own kinds.
-_NUMBER = re.compile(r"(?:[Ee]rrno|os error) (\d+)")
+# Where an error is no OSError (Rust's libraries, MLflow): number and words together, as both write them. A number alone
+# may be that of an upstream service, or of a database.
+_WORDS = re.compile(
+    "|".join(
+        rf"\[Errno {number}\] {re.escape(os.strerror(number))}|{re.escape(os.strerror(number))} \(os error {number}\)"
+        for number in sorted(_UNWRITABLE)
+    )
+)
 
 
 class DiskUnwritable(Retryable):
     """A directory takes no files: what needs it waits, and goes on by itself when there is room."""
 
 
-def unwritable(error: BaseException | str) -> bool:
-    """Return whether an error, or what a process said of one, is of a disk that is full, broken or only readable.
+def unwritable(error: BaseException, ours: Iterable[Path] = ()) -> bool:
+    """Return whether an error of our own code is of a disk that is full, broken or only readable.
 
-    Of an ``OSError`` also whether the directory is another's: no data and no model make that better or worse.
+    So is a file below ``ours``, directories that this process writes, that it may not open or make: no data and no
+    model make that better or worse. What foreign code said of its error is no evidence; write a file there instead.
     """
-    if isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
-        return True
-    return any(int(number) in _UNWRITABLE for number in _NUMBER.findall(str(error)))
+    if not isinstance(error, OSError) or error.errno is None:
+        return isinstance(error, DiskUnwritable) or _WORDS.search(str(error)) is not None
+    if error.errno in _FORBIDDEN and error.filename:
+        path = Path(os.fsdecode(error.filename)).absolute()
+        return any(path.is_relative_to(directory.absolute()) for directory in ours)
+    return error.errno in _UNWRITABLE
 
 
 class TopicMissing(Retryable):

@@ -84,7 +84,7 @@ class RequestRunner:
             self._training = None
             error = None
             # Whatever the trainer made of it: on a disk that takes no files no training gives a model.
-            if isinstance(finished, TrainingError) and (why := disk_trouble(training.directory, finished.detail)):
+            if isinstance(finished, TrainingError) and (why := disk_trouble(training.directory)):
                 error = DiskUnwritable(why)
             found.append(Done(request, RequestStage.TRAINING, finished, error))
         for done in found:
@@ -97,7 +97,7 @@ class RequestRunner:
         A full disk is no fault of the rows: failed, the request would have to be asked for anew by a person.
         """
         self.pause(state.id, self.steps.models[state.model].settings.training.retry_after / 1_000)
-        full = unwritable(error)
+        full = unwritable(error, (self.steps.work_dir, self.steps.snapshots.directory))
         if full:
             # The batch that did not fit has been read past, and the rows that did take room.
             self.steps.forget(state.id)

@@ -27,7 +27,6 @@ from stationkeeper.retrain.training.job import (
     TrainingResult,
 )
 from stationkeeper.retrain.training.process_tree import MARKER, ControlGroup, ProcessTree
-from stationkeeper.streams.errors import unwritable
 
 LOG_TAIL = 2_000
 """Characters of a failed training's log in its error, chosen: a traceback fits, and the message stays a message."""
@@ -179,10 +178,11 @@ class NoModel(ValueError):
     """A training that gave no model; the message quotes what it said."""
 
 
-def disk_trouble(directory: Path, said: str) -> str | None:
-    """Return why a training's directory takes no files: what it said of itself, or what a file written now says."""
-    if unwritable(said):
-        return said
+def disk_trouble(directory: Path) -> str | None:
+    """Return why a training's directory takes no files, as a file written there now finds.
+
+    What the training said is no evidence: a trainer quotes whatever failed, also a number of somebody else's disk.
+    """
     try:
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(bytes(_PROBE_BYTES))

@@ -34,7 +34,7 @@ def test_no_step_of_a_request_fails_with_the_disk(world: World, monkeypatch: pyt
 
         monkeypatch.setattr(owner, name, step)
 
-    once(Steps, "survey", PermissionError(13, "Permission denied", "/var/lib/x"))
+    once(Steps, "survey", PermissionError(13, "Permission denied", str(world.directory / "work" / "x")))
     # A library in Rust raises errors of its own, without a number.
     once(Steps, "snapshot", ValueError("parquet: underlying IO error: No space left on device (os error 28)"))
     once(TrainingProcess, "start", OSError(28, "No space left on device"))

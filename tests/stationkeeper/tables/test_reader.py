@@ -1,5 +1,6 @@
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stationkeeper.commands.profile import profile
 from stationkeeper.events import ValueRules
 from stationkeeper.monitor.core.reference import load
 from stationkeeper.profiling.from_table import profile_table
-from stationkeeper.tables import ColumnReading, InputTable, Parts, TableRefused, read_frame, read_table
+from stationkeeper.tables import ColumnReading, InputTable, Parts, TableRefused, read_frame, read_table, text_file
 
 INPUTS = Path(__file__).parent / "inputs"
 TIME = Parts(time="time")
@@ -134,12 +135,41 @@ def test_a_part_that_cannot_be_read_is_refused_with_what_to_say() -> None:
         read_table(INPUTS / "decimal_comma.csv", parts=Parts(time="time", prediction="score"))
 
 
+def test_frames_of_zstd_are_each_copied_once_or_twice_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, given = zstandard.ZstdDecompressor, []
+
+    class Counted:
+        def __init__(self) -> None:
+            self._frame = real().decompressobj()
+
+        def decompressobj(self) -> Any:
+            return self
+
+        def decompress(self, data: bytes) -> bytes:
+            given.append(len(data))
+            return self._frame.decompress(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._frame, name)
+
+    frames = [zstandard.compress(random.Random(seed).randbytes(9_000)) for seed in range(200)]
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", Counted)
+    assert len(text_file.unpacked(b"".join(frames), "t.zst")) == 200 * 9_000
+    assert sum(given) < 4 * sum(map(len, frames))
+
+
 def test_a_packed_file_that_is_damaged_or_cut_off_is_refused_and_several_frames_are_one_file(tmp_path: Path) -> None:
     parts = [b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i % 9973) for i in range(200_000)), b"7,7\n" * 50]
     zst = [zstandard.compress(one) for one in parts]
     assert len(read_table(written(tmp_path, b"".join(zst), "t.csv.zst"))) == 200_050
     with pytest.raises(TableRefused, match="cannot be unpacked: it is cut off"):
         read_table(written(tmp_path, zst[0][: len(zst[0]) // 2], "t.csv.zst"))
+    # What pads a block or ends a line is no frame; what begins like one and stops is cut off.
+    for padding in (b"\0" * 512, b"\n", b"\r\n"):
+        assert len(read_table(written(tmp_path, b"".join(zst) + padding, "t.csv.zst"))) == 200_050
+    for head in (zst[1][:1], zst[1][:9], zst[1][:-1]):
+        with pytest.raises(TableRefused, match="cannot be unpacked: it is cut off"):
+            read_table(written(tmp_path, zst[0] + head, "t.csv.zst"))
     broken = bytearray(gzip.compress(parts[0]))
     broken[len(broken) // 2] ^= 0xFF
     with pytest.raises(TableRefused, match="cannot be unpacked"):
