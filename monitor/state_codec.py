@@ -9,8 +9,12 @@ import zstandard
 
 from stationkeeper.streams.errors import Fatal
 
-FORMAT: Final = 2
-"""1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces."""
+FORMAT: Final = 3
+"""1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces. 3: as 2, but hours may
+be those of a time zone and segments compared, which builds of format 2 would take for hours of UTC, or leave out."""
+
+PLAIN: Final = 2
+"""What is written where a state holds nothing that builds of format 2 would misread, so that they can go on from it."""
 
 # Half of Kafka's default largest record (1 MiB): a part does not compress again, and headers need room. Half of it
 # doubles the records of a large state.
@@ -86,13 +90,16 @@ def thaw(data: bytes) -> Any:
     return _decoder.decode(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES))
 
 
-def parts(key: str, value: Any, generation: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the records (key, value) of one state: ``key/0``, ``key/1``, …; a shorter state leaves old parts unused."""
+def parts(key: str, value: Any, generation: int, written: int = PLAIN) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the records (key, value) of one state: ``key/0``, ``key/1``, …; a shorter state leaves old parts unused.
+
+    ``written`` is the format to write, ``FORMAT`` or ``PLAIN``.
+    """
     data = freeze(value)
     total = max(1, -(-len(data) // PART_BYTES))
     for index in range(total):
         piece = data[index * PART_BYTES : (index + 1) * PART_BYTES]
-        record = bytes((FORMAT,)) + msgspec.msgpack.encode(_Part(generation, index, total, piece))
+        record = bytes((written,)) + msgspec.msgpack.encode(_Part(generation, index, total, piece))
         yield f"{key}/{index}".encode(), record
 
 

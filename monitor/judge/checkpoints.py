@@ -11,11 +11,11 @@ from msgspec import structs
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS
-from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition
+from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition, ModelState
 from stationkeeper.monitor.judge.pending import PendingState
-from stationkeeper.monitor.judge.state import Cold, ModelRecords
+from stationkeeper.monitor.judge.state import Cold, ModelRecords, WatchHead, format_of
 from stationkeeper.monitor.judge.watermark import Progresses
-from stationkeeper.monitor.state_codec import parts
+from stationkeeper.monitor.state_codec import PLAIN, parts
 from stationkeeper.streams.ports import Outgoing
 
 # How often the open panes of a model are written whole. Half of it doubles what is written of models with many
@@ -132,8 +132,11 @@ class Checkpoints:
             yield from self._written(f"{name}/open", OpenState(pending=judge.pending.state()), target)
         at = structs.replace(judge.where(), since=self._since.get(name))
         yield from self._written(f"{name}/at", at, target)
+        format_ = format_of(judge)
         for key, value in self._records[name].changed(judge, closed=closed):
-            yield from self._written(key, value, target)
+            # Pieces mean nothing without their head, and stay for weeks where heads are written with each pane.
+            written = format_ if isinstance(value, WatchHead | ModelState) else PLAIN
+            yield from self._written(key, value, target, written)
 
     def of_partitions(self, indices: Iterable[int], progress: Mapping[int, Progresses]) -> Iterator[Outgoing]:
         """Yield where panes partitions are."""
@@ -145,8 +148,8 @@ class Checkpoints:
             )
             yield from self._written(f"progress/{index}", kept, index)
 
-    def _written(self, key: str, value: Any, target: int) -> Iterator[Outgoing]:
-        for name, data in parts(key, value, self._generation):
+    def _written(self, key: str, value: Any, target: int, written: int = PLAIN) -> Iterator[Outgoing]:
+        for name, data in parts(key, value, self._generation, written):
             yield Outgoing(self._topic, data, name, target)
 
 

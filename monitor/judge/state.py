@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from stationkeeper.contracts.state import State, state_of
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.detect import mark_of
 from stationkeeper.monitor.core.panes import PackedRows, RecentState
 from stationkeeper.monitor.core.reference import Counts
@@ -17,6 +18,8 @@ from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.labels import CohortSlot
 from stationkeeper.monitor.judge.model import ModelJudge, ModelState
 from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.watches import comparing
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN
 
 RING: Final = 256
 """Places for remembered panes; more than ``monitor.core.panes.recent`` ever keeps, so that one is always free."""
@@ -188,6 +191,21 @@ class Cold:
     state: ModelState
     slots: Mapping[int, CohortSlot]
     watches: Mapping[WatchKey, WatchState]
+
+
+def format_of(judge: ModelJudge) -> int:
+    """Return the format in which a model's heads are written: the newest only where an older build would misread them.
+
+    That is, where hours are not all those of UTC, or segments are compared: those of before would count on in the wrong
+    hours, or forget what they compared.
+    """
+    zones = {judge.settings.timezone}
+    for watch in judge.watches.values():
+        # A period keeps the zone in which it began. What segments showed is of the reference of all traffic beside it.
+        zones.add(watch.reference.timezone)
+        if watch.period is not None:
+            zones.add(watch.period.timezone)
+    return FORMAT if zones != {UTC_ZONE} or comparing(judge.watches) else PLAIN
 
 
 class ModelRecords:

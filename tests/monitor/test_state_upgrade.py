@@ -10,7 +10,7 @@ import pytest
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge import Judge, WatchKey
-from stationkeeper.monitor.state_codec import FORMAT, gather
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN, gather
 from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.errors import Fatal
@@ -54,7 +54,7 @@ def test_the_judge_goes_on_from_the_old_format_and_writes_the_new_one() -> None:
     mine.watches.changed |= {key for key, _ in mine.watches.items()}
     made._outbox.touched.add("fraud")
     new = {o.key: o.value for o in made.flush(20_000) if o.topic == TOPICS.judge_state.name and o.key and o.value}
-    assert {value[0] for value in new.values()} == {FORMAT}
+    assert {value[0] for value in new.values()} == {PLAIN}
     again = judge(Restored({**restored("judge").values, **new})).judges["fraud"]
     assert again.watches[WatchKey("1", watch.identity.digest, "")].rows == watch.rows
     assert len(again.pending) == EXPECTED["open"]
@@ -90,7 +90,7 @@ def test_a_newer_format_is_refused_and_nothing_is_written(role: str) -> None:
     wanted = {"tally": INPUTS, "join": JOINS, "judge": PANES}[role]
     made = {"tally": Tally, "join": Join, "judge": partial(Judge, view=ModelView)}[role]
     stage: Any = made(model(), TOPICS)
-    with pytest.raises(Fatal, match=r"has format 3, this version reads 1 to \d.*start the version that wrote it"):
+    with pytest.raises(Fatal, match=r"has format 4, this version reads 1 to \d.*start the version that wrote it"):
         stage.assigned(wanted, newer)
     written: list[Outgoing] = stage.flush(0)
     assert not [one for one in written if one.value is not None]

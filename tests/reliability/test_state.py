@@ -8,7 +8,7 @@ from kafka import KafkaProducer
 from kafka.structs import TopicPartition
 
 from stationkeeper.contracts.codes import Outcome
-from stationkeeper.monitor.state_codec import FORMAT
+from stationkeeper.monitor.state_codec import PLAIN
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topics import admin_client
 from tests.reliability.bank import Bank
@@ -110,7 +110,7 @@ def test_two_builds_one_after_the_other(make_bank: MakeBank, ledger: Ledger, tmp
     bank.after(4.0, 5.0)
     # The detectors of two versions need not say the same; what they count must be.
     hold(bank, row, verdicts=False)
-    assert FORMAT in format_of(bank)
+    assert PLAIN in format_of(bank)
     bank.dismiss("judge")
     back = bank.start("judge", build=old_build)
     assert back.end() == EXIT_FATAL

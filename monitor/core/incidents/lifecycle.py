@@ -116,7 +116,7 @@ class IncidentLifecycle:
         """
         self.reference, self.identity, self.drifts = reference, identity, tuple(drifts)
         self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
-        self.recent = Recent(reference.layout.width)
+        self.recent = Recent(reference.layout.width, timezone=reference.timezone)
         self.labelled = RecentOutcomes()
         self.recoveries = RecoveryTests(reference)
         self.new_values = NewValueShares(reference)

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from stationkeeper.contracts.state import State, expand, squeeze
+from stationkeeper.contracts.times import UTC_ZONE, local_ms
 from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
 from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.reference import Counts
@@ -72,13 +73,14 @@ class _Stretch:
 class Recent:
     """Up to ``MAX_PANES`` panes with rows, in at most ``limit`` bytes as they are packed, about half of it in memory.
 
-    Where they do not fit, old panes are added to their neighbours of the same hour, the oldest and shortest for their
-    age first: sums stay exact, and only how finely an old onset can be dated is lost. The limit is ``COUNTER_BYTES``
-    for each counter, ``LEAST_BYTES`` at least. What is kept depends on the panes alone, so replays agree.
+    Where they do not fit, old panes are added to their neighbours of the same hour by the clock of ``timezone``, the
+    oldest and shortest for their age first: sums stay exact, and only how finely an old onset can be dated is lost. The
+    limit is ``COUNTER_BYTES`` for each counter, ``LEAST_BYTES`` at least. What is kept depends on the panes alone, so
+    replays agree.
     """
 
-    def __init__(self, width: int, panes: int = MAX_PANES, limit: int | None = None) -> None:
-        self.width, self._most = width, panes
+    def __init__(self, width: int, panes: int = MAX_PANES, limit: int | None = None, timezone: str = UTC_ZONE) -> None:
+        self.width, self._most, self._timezone = width, panes, timezone
         self._limit = max(LEAST_BYTES, COUNTER_BYTES * width) if limit is None else limit
         self._panes: deque[_Stretch] = deque()
         self._bytes = 0
@@ -173,9 +175,12 @@ class Recent:
         for i, (one, other) in enumerate(pairwise(self._panes)):
             share = (other.start + other.length - one.start) / max(now - one.start, 1)
             # Within an hour only: strata are hours, and counts of two would belong to neither.
-            if share < best and one.start // HOUR_MS == other.start // HOUR_MS:
+            if share < best and self._hour(one) == self._hour(other):
                 best, at = share, i
         return at
+
+    def _hour(self, one: _Stretch) -> int:
+        return local_ms(one.start, self._timezone) // HOUR_MS
 
     def _merge(self, at: int) -> None:
         one, other = self._panes[at], self._panes[at + 1]

@@ -85,7 +85,7 @@ class InvalidReference(ValueError):
 def dump(reference: Reference) -> str:
     """Return the reference as one line of JSON; ``load(dump(r))`` has the digest of r."""
     document = {"digest": reference.digest, **_document(reference)}
-    # Beside the document, as the version would change the digest, and what an adoption period learns must not.
+    # Beside the document, as the version would change the digest, and a zone without strata must not.
     if reference.timezone != UTC_ZONE:
         document |= {"schema_version": TIMEZONE_VERSION, "timezone": reference.timezone}
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
@@ -94,9 +94,13 @@ def dump(reference: Reference) -> str:
 def digest(reference: Reference) -> str:
     """Return the hash of cells and counts: panes counted under one digest add, whoever serves the model.
 
-    What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is.
+    What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is, but for
+    the clock by which strata are told apart: evidence of the hours of another one belongs to no stratum here.
     """
     document = {key: value for key, value in _document(reference, learned=False).items() if key not in _IDENTITY}
+    # UTC left out, so that references of builds before time zones keep their digest.
+    if reference.timezone != UTC_ZONE and any(len(subject.strata) for subject in reference.watched):
+        document["timezone"] = reference.timezone
     for subject in (*document["subjects"], *document.get("pairs", ())):
         del subject["importance"]
     of_cells = [(one.cells, i) for i, one in enumerate(reference.subjects) if isinstance(one.cells, NumericCells)]

@@ -1,5 +1,7 @@
 """The judge's state: open panes from a checkpoint and the log, watches in pieces, and how both are stored."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, decode
 from stationkeeper.monitor.judge import checkpoints
 from stationkeeper.monitor.judge.pending import Pending, PendingState
 from stationkeeper.monitor.judge.watches import FORGET_MS
-from stationkeeper.monitor.state_codec import freeze, gather, parts, thaw
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN, freeze, gather, parts, thaw
 from stationkeeper.streams.errors import Fatal
 from tests.monitor.judge.labels.test_cohorts import inside
 from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, pane, progress, run
@@ -97,6 +99,39 @@ def test_state_goes_through_parts_and_back() -> None:
     del records[b"m/head/1"]
     with pytest.raises(Fatal, match="lost records"):
         gather(records)
+
+
+def formats(bench: Bench) -> dict[str, int]:
+    """The format of each model record, pieces left out."""
+    return {key.decode(): value[0] for key, value in bench.state.items() if b"\x1e" not in key}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"timezone": "Asia/Tokyo"}, {"segments": ["country"], "fairness": {"segments": ["country"], "tolerance": 0.05}}],
+)
+def test_state_that_an_older_build_would_misread_is_of_a_format_that_it_refuses(settings: dict[str, Any]) -> None:
+    plain = Bench()
+    run(plain, range(3))
+    assert set(formats(plain).values()) == {PLAIN}
+    bench = Bench(plain, **settings)
+    run(bench, range(3, 5))
+    heads = {name for name in formats(bench) if "/watch/" in name or name == "fraud/head/0"}
+    assert len(heads) == 2
+    assert {name for name, written in formats(bench).items() if written == FORMAT} == heads
+    # Both are read here, and who takes the setting back can go back himself.
+    again = Bench(bench)
+    run(again, range(5, 7))
+    assert set(formats(again).values()) == {PLAIN}
+    assert {value[0] for value in again.state.values()} == {PLAIN}
+
+
+def test_an_adoption_period_by_a_clock_keeps_the_format_that_knows_it() -> None:
+    bench = Bench(timezone="Asia/Tokyo", adoption="14d")
+    run(bench, range(3))
+    again = Bench(bench, adoption="14d")
+    run(again, range(3, 5))
+    assert FORMAT in formats(again).values()
 
 
 def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:

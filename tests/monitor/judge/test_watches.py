@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.judge.pending import WatchKey
@@ -87,3 +89,27 @@ def test_what_a_segment_showed_goes_with_its_watch() -> None:
     for key in (begun, growing):
         made.end(key)
     assert (made.state().adopted, made.state().adoptions) == ([], [])
+
+
+def test_hours_of_another_zone_are_another_reference_whose_evidence_and_segments_begin_anew() -> None:
+    first, *others = MADE["1"].subjects
+    utc = replace(MADE["1"], subjects=(replace(first, strata=np.tile(first.counts, (24, 1))), *others))
+    tokyo = replace(utc, timezone="Asia/Tokyo")
+    references = References({"fraud": SETTINGS})
+    references.put_reference(b"fraud/1", dump(utc).encode())
+    made = Watches(SETTINGS, references)
+    begun, growing = (WatchKey("1", utc.digest, f"country={value}") for value in ("de", "fr"))
+    for pane in range(168 + 1):
+        made.meet(begun, pane * HOUR, FIRST_ROWS, utc.layout.zeros(), "1")
+    made.meet(growing, 0, 1, utc.layout.zeros(), "1")
+    state, watches_ = made.state(), {begun: made[begun].state()}
+    # The next start finds the reference of the same rows by the hours of another clock.
+    references = References({"fraud": SETTINGS})
+    references.put_reference(b"fraud/1", dump(tokyo).encode())
+    again = Watches(SETTINGS, references)
+    again.restore(state, watches_)
+    assert list(again) == []
+    now = WatchKey("1", tokyo.digest, "country=fr")
+    again.meet(now, 0, 1, utc.layout.zeros(), "1")
+    zones = {(one.digest, one.timezone) for one in again.state().adoptions}
+    assert zones == {(utc.digest, "UTC"), (tokyo.digest, "Asia/Tokyo")}

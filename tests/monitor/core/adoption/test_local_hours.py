@@ -1,5 +1,6 @@
 """Hours and days by the clock on a wall: a change of it moves nothing that follows it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,10 +72,7 @@ def test_a_period_teaches_in_its_zone_what_it_teaches_where_the_clock_is_utc():
     learned, expected = local.learned(), plain.learned()
     assert len(expected.subjects[0].strata) >= 24
     assert learned.timezone == NEW_YORK
-    assert (
-        dump(learned).replace(NEW_YORK, "UTC").replace('"schema_version":3', '"schema_version":1')
-        == dump(expected).replace('"pairs"', '"pairs"')[:-1] + ',"timezone":"UTC"}'
-    )
+    assert dump(replace(learned, timezone="UTC")) == dump(expected)
     again = AdoptionPeriod(untimed, 0, "Asia/Tokyo")
     again.restore(local.state())
     # Hours of two clocks do not add.

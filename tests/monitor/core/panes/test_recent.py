@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.core.panes.packed import pack
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.panes.recent import COARSEST, COUNTER_BYTES, LEAST_BYTES, Recent, RecentState
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.watch import WatchState
@@ -26,6 +26,17 @@ def _panes(number: int, width: int = 50, rows: int = 400) -> list[Pane]:
         Pane(t * MINUTE, MINUTE, rows, rng.multinomial(rows, shares), rows * t + rows - 1, rows * t)
         for t in range(number)
     ]
+
+
+def test_panes_of_two_local_hours_are_not_merged() -> None:
+    panes, recent = _panes(235), Recent(50, limit=4_000, timezone="Asia/Kolkata")
+    for pane in panes:
+        recent.add(pane)
+    kept = list(recent.since(0))
+    assert any(one.length > MINUTE for one in kept)
+    # Its hours begin at half past those of UTC.
+    assert all((one.start + 30 * MINUTE) // HOUR_MS == (one.end - 1 + 30 * MINUTE) // HOUR_MS for one in kept)
+    assert any(one.start // HOUR_MS != (one.end - 1) // HOUR_MS for one in kept)
 
 
 def test_few_panes_are_kept_one_by_one() -> None:

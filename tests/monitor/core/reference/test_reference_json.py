@@ -177,7 +177,6 @@ def test_a_file_of_the_first_release_is_read_and_written_alike():
         {"positive": "fraud"},
         {"notes": ("read again",)},
         {"source": "history"},
-        {"timezone": "Europe/Berlin"},
     ],
 )
 def test_what_is_learned_later_leaves_the_digest_so_that_panes_still_add(learned: dict[str, Any]) -> None:
@@ -193,6 +192,18 @@ def test_local_hours_are_kept_and_no_older_release_takes_them_for_those_of_utc()
     assert load(dump(REFERENCE)).timezone == "UTC"
     with pytest.raises(InvalidReference, match=r"reference\.timezone: 'Mars/Olympus' is no time zone"):
         load(text.replace("America/New_York", "Mars/Olympus"))
+
+
+def test_the_clock_of_strata_is_part_of_the_digest_and_that_of_none_is_not() -> None:
+    first, *others = REFERENCE.subjects
+    tokyo = replace(REFERENCE, timezone="Asia/Tokyo")
+    plain = [replace(subject, strata=np.empty((0, 0), np.int64)) for subject in REFERENCE.subjects]
+    assert replace(tokyo, subjects=tuple(plain)).digest == REFERENCE.digest
+    hours = replace(first, strata=np.tile(first.counts, (24, 1)))
+    seasonal = replace(tokyo, subjects=(hours, *others))
+    assert replace(seasonal, timezone="UTC").digest == REFERENCE.digest
+    assert len({REFERENCE.digest, seasonal.digest, replace(seasonal, timezone="Europe/Berlin").digest}) == 3
+    assert load(dump(seasonal)).digest == seasonal.digest
 
 
 def test_dependence_learned_of_a_subject_leaves_the_digest_and_its_cells_do_not() -> None:
