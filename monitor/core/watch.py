@@ -143,13 +143,14 @@ class Watch:
             timezone=self.settings.timezone,
             whole=not segment,
         )
-        self.fairness = watched_fairness(reference, self.settings, segment, self.alphas)
         self.patience = Patience(self.drifts)
         self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
         self.period = adoption_period(reference, self.settings)
+        # Before dependence between rows is known, decisions that come in runs would be taken for gaps.
+        self.fairness = None if self.adopting else watched_fairness(reference, self.settings, segment, self.alphas)
         self._learned: str | None = None
 
     @property
@@ -299,6 +300,7 @@ class Watch:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
         self.reference, self._learned, self.period = load(learned), learned, None
         self.drifts = plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
+        self.fairness = watched_fairness(self.reference, self.settings, self.identity.segment, self.alphas)
         self.patience = Patience(self.drifts)
         state = self.lifecycle.state()
         self.lifecycle = self._begin_lifecycle()

@@ -196,13 +196,16 @@ class Watches(Mapping[WatchKey, Watch]):
                 yield Stepped(key, watch, watch.learn(pane))
 
     def same_onset(self, key: WatchKey, incident: Incident) -> Incident | None:
-        """Return the open incident of another segment that began when this one did: one cause, one page."""
+        """Return the open incident of another segment that began when this one did: one cause, one page.
+
+        Fairness is the cause of no drift: a segment's drift asks by itself.
+        """
         slack = CO_ONSET_PANES * self._settings.pane
         for other_key, other_watch in self.items():
             if other_key == key or other_key.version != key.version:
                 continue
             for other in other_watch.incidents():
-                if len(merge([other, incident], slack)) == 1:
+                if other.apart == incident.apart and len(merge([other, incident], slack)) == 1:
                     return other
         return None
 

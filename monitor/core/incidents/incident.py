@@ -72,6 +72,11 @@ class Incident(State, frozen=True):
         return frozenset(member.kind for member in self.members)
 
     @property
+    def apart(self) -> bool:
+        """Whether it is about fairness, which takes no other findings in: it is refused a retraining, they ask."""
+        return self.cause is Cause.FAIRNESS
+
+    @property
     def leading(self) -> Member:
         """The member that names it; raises ``StopIteration`` before any has joined."""
         return next(member for member in self.members if member.key == self.leader)
@@ -121,10 +126,11 @@ def co_onset(findings: Iterable[Finding], leader: Finding, now: int, pane: int) 
     """Return the findings that began with the leader, strongest first: those that e-d-BH names, k-th at -log k.
 
     Onsets agree within ``CO_ONSET_PANES`` panes or half of the time since the leader's, whichever is longer: the
-    estimate of a small change is that wide.
+    estimate of a small change is that wide. Fairness and the rest never belong together.
     """
     slack = max(CO_ONSET_PANES * pane, (now - leader.onset) // 2)
-    near = [f for f in findings if f.level > NONE and abs(f.onset - leader.onset) <= slack]
+    alike = [f for f in findings if (f.type is SubjectType.FAIRNESS) == (leader.type is SubjectType.FAIRNESS)]
+    near = [f for f in alike if f.level > NONE and abs(f.onset - leader.onset) <= slack]
     # By strength, then by name, so that a tie falls alike in a replay.
     near.sort(key=lambda f: (-f.strength, f.key))
     named = [k for k, finding in enumerate(near, start=1) if finding.strength >= -np.log(k)]
@@ -144,13 +150,15 @@ class OpenIncidents:
     def holder(self, finding: Finding, onset: Dated, pane: int) -> Incident | None:
         """Return the open incident a page belongs to: it holds the subject, or began when the finding did.
 
-        Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
+        Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them. Fairness
+        belongs to fairness alone.
         """
         # Its own incident first: a pair of two features that drift apart belongs where it joined.
         for incident in sorted(self.open.values(), key=lambda one: one.member(finding.key) is None):
             if incident.holds(finding):
                 return incident
-        for incident in self.open.values():
+        alike = [one for one in self.open.values() if one.apart == (finding.type is SubjectType.FAIRNESS)]
+        for incident in alike:
             # What had begun when the incident opened joins it, however long before: a gradual change dates its subjects
             # one after the other, weak ones late, and each would page for the one cause. Only what began after it
             # opened is another one.
@@ -200,6 +208,10 @@ class OpenIncidents:
             del self.open[incident.id]
             self.closed = [*self.closed, incident][-KEPT_CLOSED:]
         return incident
+
+    def keys(self) -> frozenset[str]:
+        """Return the keys of all members of open incidents: a subject stands in one of them."""
+        return frozenset(member.key for incident in self.open.values() for member in incident.members)
 
     def of_subject(self, subject: str) -> Incident | None:
         """Return the open incident in which this subject has not recovered."""

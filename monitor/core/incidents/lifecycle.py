@@ -153,7 +153,9 @@ class IncidentLifecycle:
                 verdicts += self._join(incident, leader, onset, at)
                 changed[incident.id] = self.incidents.open[incident.id]
                 continue
-            together = co_onset([f for f in findings if f.key not in taken | beside], leader, at.end, at.length)
+            # What stands in an open incident stays there, though it pages again.
+            free = [f for f in findings if f.key not in taken | beside | self.incidents.keys()]
+            together = co_onset(free, leader, at.end, at.length)
             taken |= {f.key for f in together}
             incident, verdict = self._open(leader, together, onset, at)
             opened[incident.id] = incident

@@ -78,7 +78,10 @@ class RateGap:
 
 
 class SideState(State, frozen=True):
-    """One segment and one rate: both directions' evidence, what waits, bets' centre, blocks, and what is open."""
+    """One segment and one rate: both directions' evidence, what waits, bets' centre, blocks, and what is open.
+
+    ``excess`` is by how many nats an open gap's evidence exceeded its limit as it opened; older builds kept none.
+    """
 
     evidence: EvidenceState
     held: Counts
@@ -88,6 +91,7 @@ class SideState(State, frozen=True):
     blocks: list[tuple[int, Counts]]
     open: list[bool]
     back: list[float]
+    excess: tuple[float, float] = (0.0, 0.0)
 
 
 class FairnessState(State, frozen=True):
@@ -139,9 +143,11 @@ class _Side:
     blocks: list[tuple[int, Counts]] = field(default_factory=list)
     open: list[bool] = field(default_factory=lambda: [False, False])
     back: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    excess: list[float] = field(default_factory=lambda: [0.0, 0.0])
     level: int = NONE
     direction: int = 0
     onset: int = 0
+    beyond: float = 0.0
 
     def add(self, mine: Counts, others: Counts, start: int) -> None:
         """Add int64[2] hits and rows of both sides of what began at ``start``."""
@@ -170,9 +176,18 @@ class _Side:
         levels = [level_of_score(float(scores.score[k]), float(scores.log_threshold[k])) for k in (0, 1)]
         self.direction = int(np.argmax([-np.inf if self.open[k] else scores.score[k] for k in (0, 1)]))
         self.level, self.onset = levels[self.direction], int(scores.onset[self.direction])
-        if self.level == PAGE and not self.open[self.direction]:
-            self.open[self.direction], self.back[self.direction] = True, 0.0
-            self.blocks = [(at, counts) for at, counts in self.blocks if at >= self.onset]
+        self.beyond = float(scores.score[self.direction] - scores.log_threshold[self.direction])
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the block just judged shows a gap that is not open."""
+        return self.level == PAGE and not self.open[self.direction]
+
+    def begin(self) -> None:
+        """Open the gap that crosses, and keep what came since its onset."""
+        k = self.direction
+        self.open[k], self.back[k], self.excess[k] = True, 0.0, self.beyond
+        self.blocks = [(at, counts) for at, counts in self.blocks if at >= self.onset]
 
     def _close(self, ways: tuple[Counts, Counts], centre: float) -> None:
         """Bet that an open gap is half of the tolerance or none, against that it is at least the tolerance."""
@@ -190,12 +205,30 @@ class _Side:
             old, new = self.blocks[: _KEPT // 2], self.blocks[_KEPT // 2 :]
             self.blocks = [(first[0], first[1] + then[1]) for first, then in list(pairwise(old))[::2]] + new
 
-    def total(self) -> Counts:
-        """Return hits and rows of both sides, int64[2, 2], of the blocks that are kept."""
+    def total(self, since: int | None = None) -> Counts:
+        """Return hits and rows of both sides, int64[2, 2], of the blocks that are kept, or that began ``since``."""
         out: Counts = np.zeros((2, 2), np.int64)
-        for _, counts in self.blocks:
-            out += counts
+        for at, counts in self.blocks:
+            out += counts if since is None or at >= since else 0
         return out
+
+    def explained_by(self, other: "_Side") -> bool:
+        """Whether the rest without another segment's rows is not shown to lie further off than is tolerated.
+
+        One segment that changes moves the rest of each of the others. With two segments nothing is left to compare
+        with: theirs is one gap.
+        """
+        mine, others = self.total(self.onset).astype(np.float64)
+        lead = other.total(self.onset).astype(np.float64)
+        # Panes without rows of this segment count in the other's rows and not in this one's rest.
+        share = min(1.0, float(mine[1] + others[1]) / max(float(lead[:, 1].sum()), 1.0))
+        rest = np.maximum(others - share * lead[0], 0.0)
+        if rest[1] < FEW_LABELS:
+            return True
+        phi = float(self.test.phi[0])
+        low, high = share_sequence(mine[0] / phi, mine[1] / phi)
+        rest_low, rest_high = share_sequence(min(rest[0], rest[1]) / phi, rest[1] / phi)
+        return low - rest_high <= self.tolerance and high - rest_low >= -self.tolerance
 
     def state(self) -> SideState:
         """Return what ``restore`` needs."""
@@ -209,6 +242,7 @@ class _Side:
             blocks=kept,
             open=list(self.open),
             back=list(self.back),
+            excess=(self.excess[0], self.excess[1]),
         )
 
     def restore(self, state: SideState) -> None:
@@ -216,7 +250,7 @@ class _Side:
         self.test.restore(state.evidence)
         self.held, self.waited, self.since = state.held.copy(), state.waited, state.since
         self.centre, self.blocks = state.centre.copy(), [(at, counts.copy()) for at, counts in state.blocks]
-        self.open, self.back = list(state.open), list(state.back)
+        self.open, self.back, self.excess = list(state.open), list(state.back), list(state.excess)
 
 
 class Fairness:
@@ -243,14 +277,20 @@ class Fairness:
                 side.add(rates[segment][k], whole[k] - rates[segment][k], start)
 
     def step(self, elapsed: float) -> list[Finding]:
-        """Judge what has come; at most one finding a dimension, of the gap with most evidence; an open one stays."""
+        """Judge what has come; at most one finding a dimension, of the gap with most evidence; an open one stays.
+
+        Evidence is compared beyond its limit, that of an open gap as it was when it opened.
+        """
         found: dict[str, Finding] = {}
+        for sides in self._sides.values():
+            for side in sides:
+                side.step(elapsed)
+        self._open()
         for segment, sides in self._sides.items():
             for rate, side in zip(NAMES, sides, strict=True):
-                side.step(elapsed)
                 for finding in self._findings(segment, rate, side):
                     known = found.get(finding.subject)
-                    if known is None or (finding.level, finding.score) > (known.level, known.score):
+                    if known is None or (finding.level, finding.strength) > (known.level, known.strength):
                         found[finding.subject] = finding
         return list(found.values())
 
@@ -288,6 +328,16 @@ class Fairness:
         self._sides[segment] = sides
         return sides
 
+    def _open(self) -> None:
+        """Open the gaps that cross, the strongest first; not those that an open one of dimension and rate explains."""
+        crossing = [(name, k) for name, sides in self._sides.items() for k, side in enumerate(sides) if side.crosses]
+        for name, k in sorted(crossing, key=lambda one: -self._sides[one[0]][one[1]].beyond):
+            side, beside = self._sides[name][k], (n for n in self._sides if n != name and _subject(n) == _subject(name))
+            if any(any(self._sides[n][k].open) and side.explained_by(self._sides[n][k]) for n in beside):
+                side.level = NONE
+            else:
+                side.begin()
+
     def _findings(self, segment: str, rate: str, side: _Side) -> Iterator[Finding]:
         limit = float(side.test.log_threshold[0])
         held = any(side.open)
@@ -296,7 +346,7 @@ class Fairness:
         if level == NONE or not side.blocks:
             return
         gap = self._gap(segment, rate, side)
-        score = limit if held else float(side.test.evidence.score()[side.direction])
+        score = limit + (max(side.excess[k] for k in (0, 1) if side.open[k]) if held else side.beyond)
         yield Finding(
             subject=_subject(segment),
             type=SubjectType.FAIRNESS,

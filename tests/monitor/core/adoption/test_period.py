@@ -8,6 +8,7 @@ import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.performance import APPROVAL, FairnessRules
 from stationkeeper.monitor.core.reasons import Check, Unknown
 from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.core.watch import Watch
@@ -110,3 +111,19 @@ def test_a_watch_restored_while_or_after_adopting_says_the_same(cut: int):
     assert said == expected
     assert {VerdictKind.TRAIN_SERVE_SKEW, VerdictKind.DATA_DRIFT} <= {verdict.kind for verdict in expected}
     assert second.charts() == whole.charts()
+
+
+def test_segments_are_compared_after_the_period_alone_and_with_the_dependence_it_taught():
+    data = {**bank(ADOPTION, 1), "score": np.random.default_rng(3).random(ADOPTION)}
+    settings = replace(SETTINGS, adoption=ADOPTION, fairness=FairnessRules(("country",)))
+    made, again, later = (Watch(profile(data, prediction="score"), settings=settings) for _ in range(3))
+    judge(made, {name: values[:-50] for name, values in data.items()})
+    assert made.state().fairness is None
+    judge(made, {name: values[-50:] for name, values in data.items()}, start=ADOPTION - 50)
+    assert made.state().fairness is not None
+    later.take_over(replace(made.reference, subjects=tuple(replace(s, phi=7 * s.phi) for s in made.reference.subjects)))
+    again.restore(later.state())
+    for one in (later, again):
+        assert one.fairness is not None
+        one.fairness.add({"": np.full((3, 2), 60), "country=de": np.full((3, 2), 30)}, 0)
+        assert one.fairness._sides["country=de"][APPROVAL].test.phi.min() >= 7

@@ -81,3 +81,16 @@ def test_incidents_of_builds_that_wrote_members_by_position_are_read():
     assert (incident.onset.low, incident.subjects, incident.refusal) == (20, ("age",), "")
     assert book.recover(incident, "feature:age", 200).closed == 200
     assert [one.id for one in book.closed] == ["inc-1"]
+
+
+def test_fairness_takes_no_other_findings_in_and_joins_none_of_theirs():
+    changes: dict[str, Any] = {"type": SubjectType.FAIRNESS, "kind": VerdictKind.PERFORMANCE, "cause": Cause.FAIRNESS}
+    gap, moved, other = finding("fairness of a", 2.0, **changes), finding("age"), finding("fairness of b", **changes)
+    errors = finding("error_rate", type=SubjectType.PERFORMANCE, kind=VerdictKind.PERFORMANCE)
+    for leader, mine, apart in ((gap, other, [moved, errors]), (moved, errors, [gap, other])):
+        assert co_onset([gap, moved, other, errors], leader, 500, 10)[0] is leader
+        assert {f.key for f in co_onset([gap, moved, other, errors], leader, 500, 10)} == {leader.key, mine.key}
+        book = OpenIncidents("m", "1", "")
+        made = book.join(book.open_new(leader, Dated(1, 0, 2), 10, ""), leader, 10, 0.1)
+        assert book.holder(leader, Dated(1, 0, 2), 10) == book.holder(mine, Dated(1, 0, 2), 10) == made
+        assert [book.holder(one, Dated(1, 0, 2), 10) for one in apart] == [None, None]

@@ -3,14 +3,23 @@
 from math import comb
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.finding import PAGE, Finding
-from stationkeeper.monitor.core.performance.fairness import APPROVAL, Fairness, FairnessRules, log_gap_bets, rates_of
+from stationkeeper.monitor.core.performance.fairness import (
+    APPROVAL,
+    Fairness,
+    FairnessRules,
+    FairnessState,
+    log_gap_bets,
+    rates_of,
+)
 
 MINUTE = 60_000
 ALPHA = 1 / 43_200
@@ -152,3 +161,53 @@ def test_restored_in_the_middle_it_says_the_same():
             one.add(approvals(*drawn), minute * MINUTE)
             got += [(minute, finding) for finding in one.step(1.0)]
         assert got == expected
+
+
+def counted(rng: np.random.Generator, shares: dict[str, tuple[float, int]]) -> dict[str, Any]:
+    rates = {f"country={name}": np.zeros((3, 2), np.int64) for name in shares}
+    for name, (share, rows) in shares.items():
+        rates[f"country={name}"][APPROVAL] = rng.binomial(rows, share), rows
+    return {**rates, "": np.sum(list(rates.values()), axis=0)}
+
+
+def opened(fairness: Fairness) -> set[str]:
+    return {gap.segment for gap in fairness.gaps() if gap.open}
+
+
+def test_the_segment_that_changed_is_told_and_not_those_whose_rest_it_moves():
+    for seed in range(6):
+        rng, fairness, pages = np.random.default_rng(seed), made(), list[Finding]()
+        for minute in range(60):
+            share = 0.5 if minute < 30 else 0.2
+            fairness.add(counted(rng, {"a": (share, 8_000), "b": (0.5, 6_000), "c": (0.5, 6_000)}), minute * MINUTE)
+            pages += [one for one in fairness.step(1.0) if one.level == PAGE]
+        assert {one.evidence["segment"] for one in pages} == {"country=a"}
+        assert opened(fairness) == {"country=a"}
+
+
+def test_a_second_segment_that_changed_too_is_open_beside_the_first_and_leads_where_its_evidence_is_stronger():
+    rng, fairness, found = np.random.default_rng(1), made(), list[Finding]()
+    for minute in range(60):
+        moved = (0.5, 0.5) if minute < 30 else (0.35, 0.1)
+        shares = {"a": (moved[0], 3_000), "b": (moved[1], 3_000), "c": (0.5, 6_000), "d": (0.5, 6_000)}
+        fairness.add(counted(rng, shares), minute * MINUTE)
+        found = fairness.step(1.0)
+    assert opened(fairness) == {"country=a", "country=b"}
+    assert [one.evidence["segment"] for one in found] == ["country=b"]
+    assert found[0].score > found[0].threshold
+    again = made()
+    again.restore(fairness.state())
+    assert again.step(1.0) == fairness.step(1.0)
+
+
+def test_a_state_without_the_evidence_of_its_open_gaps_is_read():
+    fairness = made()
+    told(fairness, 0.2, 0.5, range(100))
+    plain = msgspec.to_builtins(fairness.state(), builtin_types=(np.ndarray,))
+    for _, sides in plain["segments"]:
+        for side in sides:
+            del side["excess"]
+    again = made()
+    again.restore(state_of(plain, FairnessState))
+    (finding,) = again.step(1.0)
+    assert (finding.level, finding.score) == (PAGE, finding.threshold)
