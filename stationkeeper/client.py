@@ -12,13 +12,14 @@ what found no place is counted as `dropped`; a log call returns at once, broker 
     log.close()
 """
 
+import contextlib
 import math
 import threading
 import time as clock
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -151,7 +152,10 @@ class Client:
         arm: Literal["champion", "canary"] | None = None,
         **more: Any,
     ) -> bool:
-        """Queue what a model was asked and answered; returns whether it was queued. ``more`` are further fields."""
+        """Queue what a model was asked and answered; returns whether it was queued. ``more`` are further fields.
+
+        Raises ``ValueError`` for an ``event_id`` of None: no label could ever find its prediction.
+        """
         event = {"version": version, "prediction": _value(prediction), "features": _plain(features), "arm": arm, **more}
         return self._put("prediction", model, event_id, time, event)
 
@@ -178,6 +182,9 @@ class Client:
         """Queue one prediction a row of a frame, every other column a feature; returns how many were queued."""
         columns = {name: _listed(values) for name, values in columns_of(frame).items()}
         ids, answers = columns.pop(event_id), columns.pop(prediction)
+        # Before the first is queued: half a frame would have to be told from the other half.
+        if (without := next((row for row, one in enumerate(ids) if _value(one) is None), None)) is not None:
+            raise ValueError(f"event_id of row {without} is missing; give each row the id of its label")
         times = columns.pop(time) if time is not None else [None] * len(ids)
         return sum(
             self.prediction(
@@ -215,6 +222,8 @@ class Client:
         self.close()
 
     def _put(self, kind: str, model: str, event_id: str, time: datetime | int | None, event: Mapping[str, Any]) -> bool:
+        if event_id is None:
+            raise ValueError("event_id is None; give the id under which the label of this event will come")
         stamp = to_ms(time) if isinstance(time, datetime) else time
         whole = {"kind": kind, "event_id": event_id, "model": model, "time": stamp or round(clock.time() * 1_000)}
         whole |= {name: value for name, value in event.items() if value is not None or name == "prediction"}
@@ -245,7 +254,8 @@ class Client:
             self._send(delivery)
         if delivery is not None:
             delivery.close(CLOSE_S)
-            self._count(*delivery.poll())
+            with contextlib.suppress(Exception):
+                self._count(*delivery.poll())
 
     def _connected(self) -> Delivery | None:
         from kafka.errors import KafkaError
@@ -265,7 +275,9 @@ class Client:
             except Exception:  # noqa: BLE001 - JSON, Kafka and what a caller gave refuse an event in ways of their own
                 # That event's loss alone: a thread that ended would lose all that come after it.
                 self._count(0, 1)
-        self._count(*delivery.poll())
+        # Suppressed for the same reason; what it would have told is told by the next one.
+        with contextlib.suppress(Exception):
+            self._count(*delivery.poll())
 
     def _count(self, sent: int, failed: int) -> None:
         with self._lock:
@@ -296,8 +308,9 @@ def _listed(values: np.ndarray[Any, Any]) -> list[Any]:
     """Return a column as a list; datetimes as ms of UTC, whatever they count in the frame, None for a missing one."""
     if values.dtype.kind != "M":
         return list(values.tolist())
-    whole = values.astype("datetime64[ms]").astype(object)
-    return [None if one is None else to_ms(one.replace(tzinfo=UTC)) for one in whole.tolist()]
+    whole = values.astype("datetime64[ms]")
+    # As numbers: numpy counts years that Python's calendar, which ends with 9999, has not.
+    return [None if gap else ms for ms, gap in zip(whole.astype(np.int64).tolist(), np.isnat(whole), strict=True)]
 
 
 def _value(value: Any) -> Any:

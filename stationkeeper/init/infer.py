@@ -228,6 +228,10 @@ def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
         if name in used or (roles.features is not None and name not in roles.features):
             continue
         why = blind.get(name) if roles.features is None else None
+        one = fields[name,]
+        # A table may be too short for its reader to say so, and long enough to see that each row has its own.
+        if why is None and roles.features is None and all(isinstance(v, str) for v in one.known) and one.is_key():
+            why = f"another one in nearly every row, as an id. To watch it all the same: --features with {name}"
         if why is None:
             features[name] = name
         else:
@@ -375,8 +379,11 @@ def _is_time(text: str, *, table: bool) -> bool:
     return True
 
 
-# What ids are written with: UUIDs, paths, URNs, base64. A blank makes a remark of it, a comma or a sign an amount.
-_IDENTITY = re.compile(r"[\w.:/@#=+~-]+")
+# What ids are written with: UUIDs, paths, URNs, base64, parts put together. A comma or a sign makes an amount of it,
+# a blank a remark, but for one before a number (FL 00017) that is neither of a currency (EUR 17) nor of thousands.
+_IDENTITY = re.compile(
+    r"[\w.:/@#=+~|;-]+|(?![A-Z]{3} [1-9]|\d{1,3} \d{3}$)[\w.:/@#=+~|;-]+ (?=\D*\d)(?!\d*\.)[\w.:/@#=+~|;-]+"
+)
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 

@@ -129,6 +129,48 @@ def test_an_id_that_is_a_number_is_sent_and_ends_no_thread():
     assert [key for _, key, _ in kept.records] == [b"7", b"after"]
 
 
+def test_a_delivery_that_cannot_count_for_once_loses_nothing():
+    class Faulty(Kept):
+        faults = 1
+
+        def poll(self) -> tuple[int, int]:
+            if self.faults:
+                self.faults -= 1
+                raise RuntimeError("not now")
+            return super().poll()
+
+    kept = Faulty()
+    log = client(kept)
+    log.label(model="m", event_id="1", label=True)
+    until(lambda: kept.faults == 0, "the fault")
+    log.label(model="m", event_id="2", label=True)
+    assert log.close().sent == 2
+    assert [key for _, key, _ in kept.records] == [b"1", b"2"]
+
+
+def test_an_event_without_an_id_is_refused_where_it_is_logged():
+    nothing: Any = None
+    with client(Kept()) as log:
+        with pytest.raises(ValueError, match="event_id is None"):
+            log.prediction(model="m", version="1", event_id=nothing, prediction=0.5)
+        frame = pl.DataFrame({"event_id": ["a", None], "prediction": [0.1, 0.2]})
+        with pytest.raises(ValueError, match="event_id of row 1"):
+            log.predictions(frame, model="m", version="1")
+        assert log.counts().queued == 0
+
+
+def test_a_datetime_beyond_pythons_calendar_is_milliseconds_like_any_other():
+    times = np.array(["12000-01-01", "NaT", "1970-01-01T00:00:01"], "datetime64[s]")
+    kept = Kept()
+    with client(kept) as log:
+        log.predictions(
+            {"event_id": np.array(["a", "b", "c"]), "prediction": np.full(3, 0.5), "day": times},
+            model="m",
+            version="1",
+        )
+    assert [event["features"]["day"] for *_, event in kept.records] == [316_516_204_800_000, None, 1_000]
+
+
 def test_a_frames_datetimes_are_times_of_its_events():
     times = [datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 1, 0, 0, 1, 500_000, tzinfo=UTC)]
     rows = pl.DataFrame({"event_id": ["a", "b"], "prediction": [0.1, 0.9], "t": times})

@@ -107,7 +107,35 @@ def test_json_lines_of_flat_rows_without_ids_are_a_table_as_they_are_to_profile(
     assert "event_id: request_id" in json.loads(answer.stdout)["configuration"]
 
 
-@pytest.mark.parametrize("note", ["row {} says", "{},5", "{}.25", "€{}", "{}%", "2026-05-01 00:{:02d}:{:02d}"])
+@pytest.mark.parametrize("written", ["NW|{:05d}|x", "a;{}", "FL {:05d}", "4711-{} 0815"])
+def test_an_id_of_parts_is_an_id_of_records_however_they_are_joined(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "records.jsonl"
+    rows = [
+        {"key": written.format(i), "ts": 1_790_000_000_000 + i * 1_000, "score": i / 50, "amount": i * 3.5}
+        for i in range(40)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
+    assert "event_id: key " in json.loads(answer.stdout)["configuration"]
+
+
+@pytest.mark.parametrize("written", ["row {} says", "EUR {}", "note, {}"])
+def test_a_text_that_is_another_one_in_every_row_of_a_short_table_is_no_feature(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "exported.jsonl"
+    rows = [
+        {"note": written.format(i + 1), "ts": 1_790_000_000_000 + i * 1_000, "score": i / 50, "amount": i * 3.5}
+        for i in range(40)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
+    text = json.loads(answer.stdout)["configuration"]
+    assert "--features amount" in text
+    assert "# not watched: 'note': another one in nearly every row" in text
+
+
+@pytest.mark.parametrize(
+    "note", ["row {} says", "EUR {}", "{} km", "1 {:03d}", "{},5", "{}.25", "€{}", "{}%", "2026-05-01 00:{:02d}:{:02d}"]
+)
 def test_what_is_another_one_in_every_row_is_no_id_where_no_id_looks_so(tmp_path: Path, note: str) -> None:
     path = tmp_path / "exported.jsonl"
     times = [f"2026-05-{1 + i // 24:02d}T{i % 24:02d}:00:00Z" for i in range(400)]
