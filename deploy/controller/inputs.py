@@ -38,11 +38,13 @@ class DeployInputs:
         candidate = Candidate.decode(value)
         rollout, policy = self._rollouts.records.get(candidate.model), self._rollouts.policies.get(candidate.model)
         if rollout is not None and candidate.model in self._rollouts.refused:
-            why = because(Reason.ENTRY_REFUSED, candidate=candidate.id, model=candidate.model)
+            why = because(Reason.ENTRY_REFUSED, what=f"candidate {candidate.id} waits", model=candidate.model)
             self._rollouts.apply(candidate.model, queue(rollout, candidate, to_ms(candidate.time), why))
             return
         if rollout is None or policy is None:
-            self._rollouts.audit.append(refuse_unknown(candidate, configured=policy is not None))
+            # A wrong entry is one all the same: who is told to add it would look for what is there.
+            configured = policy is not None or candidate.model in self._rollouts.refused
+            self._rollouts.audit.append(refuse_unknown(candidate, configured=configured))
             return
         clock, offered = self._rollouts.clock(candidate.model), to_ms(candidate.time)
         # Beyond one step the candidate's time says little of this stream (a backlog, another clock): the stream's own
@@ -65,11 +67,15 @@ class DeployInputs:
 
     def _approval(self, value: bytes) -> None:
         approval = Approval.decode(value)
-        rollout, policy = self._rollouts.records.get(approval.model), self._rollouts.policies.get(approval.model)
-        if approval.target != "rollout" or rollout is None or policy is None:
+        rollout, model = self._rollouts.records.get(approval.model), approval.model
+        if approval.target != "rollout" or rollout is None:
             return
-        clock = self._rollouts.clock(approval.model) or memory(rollout).clock or to_ms(approval.time)
-        self._rollouts.advance(approval.model, decide(rollout, approval, policy, clock), clock)
+        missing = because(Reason.NOT_CONFIGURED, model=model)
+        if model in self._rollouts.refused:
+            missing = because(Reason.ENTRY_REFUSED, what=f"{approval.decision} is refused", model=model)
+        policy = self._rollouts.policies.get(model, missing)
+        clock = self._rollouts.clock(model) or memory(rollout).clock or to_ms(approval.time)
+        self._rollouts.advance(model, decide(rollout, approval, policy, clock), clock)
 
     def _verdict(self, value: bytes) -> None:
         verdict = Verdict.decode(value)

@@ -22,8 +22,8 @@ class Rollouts:
     """Steps each model's rollout; ``dirty`` names the records that changed, ``audit`` is what was done since a flush.
 
     On the ``wall`` clock the longest duration also passes while no minute closes. ``origin`` tells who made a waiting
-    candidate's version; until that is known it goes on waiting. Of ``refused`` models nothing is moved: a candidate
-    waits, and a weight is not renewed, so that routers take it away.
+    candidate's version; until that is known it goes on waiting. Of ``refused`` models nothing is moved but by a
+    person who takes it back: a candidate waits, and a weight is not renewed, so that routers take it away.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Rollouts:
         self.audit.extend(transition.deployments)
 
     def advance(self, model: str, moved: Transition, clock: int) -> None:
-        """Take over a transition and, if the rollout has ended, offer the candidate that waits."""
-        waiting = memory(moved.rollout).after
-        if waiting is not None and moved.rollout.phase is Phase.STEADY:
+        """Take over a transition and, if the rollout has ended, offer what waits; nothing without a policy."""
+        waiting, policy = memory(moved.rollout).after, self.policies.get(model)
+        if waiting is not None and policy is not None and moved.rollout.phase is Phase.STEADY:
             lookup = self._origin(waiting)
             if lookup.known:
-                moved = advance(moved, self.policies[model], clock, lookup.origin)
+                moved = advance(moved, policy, clock, lookup.origin)
         self.apply(model, moved)
 
     def minute(self, record: ArmDelta | OutcomeDelta | PaneDelta) -> None:

@@ -138,15 +138,20 @@ def advance(transition: Transition, policy: Policy, clock_ms: int, origin: Origi
     return Transition(offered.rollout, (*transition.deployments, *offered.deployments))
 
 
-def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) -> Transition:
+def decide(rollout: Rollout, approval: Approval, policy: Policy | Because, clock_ms: int) -> Transition:
     """Return what a person's decision does: begin, pause, go on, promote, refuse or roll back.
 
-    One about nothing is refused in the log.
+    One about nothing is refused in the log. Where a reason stands for the policy there is none: the canary or the
+    promotion is taken back all the same, as that needs nothing but the last record, and the rest is refused for it.
     """
     known = names(rollout)
     if approval.id not in known:
         unknown = because(Reason.UNKNOWN_ROLLOUT, id=approval.id, model=rollout.model, known=sorted(known) or "none")
         return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, unknown, clock_ms),))
+    if approval.decision in {"reject", "roll_back"}:
+        return _take_back(rollout, approval, clock_ms)
+    if isinstance(policy, Because):
+        return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, policy, clock_ms),))
     state, waits = memory(rollout), rollout.phase is Phase.AWAITING_APPROVAL
     if approval.decision == "approve" and waits:
         weight = policy.steps_bp[0] / BUCKETS
@@ -164,22 +169,42 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
         risk = "; ".join(risks(state, policy)) or "none: every guardrail has shown its margin"
         accepted = because(Reason.RISK_ACCEPTED, by=approval.by, risk=risk, note=note)
         return promote(_at(rollout, clock_ms), policy, accepted)
-    if approval.decision in {"reject", "roll_back"} and waits:
+    return _idle(rollout, approval, clock_ms)
+
+
+def _take_back(rollout: Rollout, approval: Approval, clock_ms: int) -> Transition:
+    state, note = memory(rollout), approval.note or "no note"
+    if rollout.phase is Phase.AWAITING_APPROVAL:
         rejected = because(Reason.REJECTED, by=approval.by, candidate=rollout.candidate, note=note)
         return roll_back(rollout, rejected, clock_ms, DeploymentAction.REFUSED)
-    takes_back = approval.decision in {"reject", "roll_back"}
-    if takes_back and (rollout.phase is not Phase.STEADY or state.previous):
-        version = rollout.champion if rollout.canary else state.previous
-        return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)
+    if rollout.phase is Phase.STEADY and not state.previous:
+        return _idle(rollout, approval, clock_ms)
+    version = rollout.champion if rollout.canary else state.previous
+    return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)
+
+
+def _idle(rollout: Rollout, approval: Approval, clock_ms: int) -> Transition:
     idle = because(Reason.NOT_WAITING, phase=rollout.phase.value, decision=approval.decision)
+    if approval.decision in {"pause", "resume"}:
+        idle = past_deadline(rollout, approval.decision) or idle
     return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, idle, clock_ms),))
 
 
 def may_pause(rollout: Rollout) -> bool | None:
-    """Return whether a rollout can be paused, False where it is and can go on; None where no canary answers anyone."""
-    if rollout.canary is None or rollout.phase is Phase.AWAITING_APPROVAL:
+    """Return whether a rollout can be paused, False where it is and can go on.
+
+    None where no canary answers anyone, or the deadline holds it: the next minute would undo either.
+    """
+    held = memory(rollout).held
+    if rollout.canary is None or rollout.phase is Phase.AWAITING_APPROVAL or held == Reason.TIMEOUT:
         return None
-    return memory(rollout).held != Reason.PAUSED
+    return held != Reason.PAUSED
+
+
+def past_deadline(rollout: Rollout, decision: str) -> Because | None:
+    """Return why a canary that the deadline holds is neither paused nor resumed; None where it holds none."""
+    timed_out = rollout.canary is not None and memory(rollout).held == Reason.TIMEOUT
+    return because(Reason.PAST_DEADLINE, decision=decision) if timed_out else None
 
 
 def note_proven(rollout: Rollout, version: str) -> Rollout:
@@ -249,7 +274,10 @@ def names(rollout: Rollout) -> set[str]:
 
 
 def refuse_unknown(candidate: Candidate, *, configured: bool) -> Deployment:
-    """Return the refusal of a candidate whose model has no champion in the log, or is not configured here."""
+    """Return the refusal of a candidate whose model has no champion in the log, or is not ``configured`` here.
+
+    It cannot wait for a champion: what waits lies in the record of the rollout, and there is none yet.
+    """
     reason = Reason.NO_CHAMPION if configured else Reason.NOT_CONFIGURED
     nothing_runs = Rollout(
         model=candidate.model, epoch=0, time=candidate.time, phase=Phase.STEADY, champion=candidate.champion

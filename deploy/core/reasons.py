@@ -53,6 +53,7 @@ class Reason(StrEnum):
     UNKNOWN_ORIGIN = "unknown_origin"
     AWAITING_REGISTRY = "awaiting_registry"
     ENTRY_REFUSED = "entry_refused"
+    PAST_DEADLINE = "past_deadline"
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -125,13 +126,22 @@ REASON_TEXT: dict[Reason, str] = {
         "the candidate names request {request} and candidate {candidate}, the registry's version {version} carries "
         "{found_request} and {found_candidate}: let retrain make the version"
     ),
-    Reason.ENTRY_REFUSED: "candidate {candidate} waits until the entry models.{model} of the configuration is mended",
+    Reason.ENTRY_REFUSED: "{what} until the entry models.{model} of the configuration is mended",
+    Reason.PAST_DEADLINE: (
+        "max_duration is over and on_timeout is hold, so there is nothing to {decision}: promote it and accept the "
+        "risk, or roll it back"
+    ),
     Reason.AWAITING_REGISTRY: "candidate {candidate} waits until the registry says who made version {version}",
 }
 
 
 class Uncounted(StrEnum):
-    """Why closed minutes do not count towards a step; what they show of the arms is weighed all the same."""
+    """Why closed minutes do not count towards a step, or show only one arm.
+
+    Minutes of one arm compare nothing, but their time and rows count: small traffic leaves the canary most minutes
+    without a row, and a ramp that waited for them would not end. What minutes that do not count show of the arms is
+    weighed all the same.
+    """
 
     WEIGHT_NOT_SEEN = "weight_not_seen"
     NO_CANARY_ROWS = "no_canary_rows"
@@ -141,8 +151,8 @@ class Uncounted(StrEnum):
 
 UNCOUNTED_TEXT: dict[Uncounted, str] = {
     Uncounted.WEIGHT_NOT_SEEN: "traffic did not show the weight yet",
-    Uncounted.NO_CANARY_ROWS: "the canary answered nobody",
-    Uncounted.NO_CHAMPION_ROWS: "the champion answered nobody",
+    Uncounted.NO_CANARY_ROWS: "the canary answered nobody (nothing to compare, their time counts)",
+    Uncounted.NO_CHAMPION_ROWS: "the champion answered nobody (nothing to compare, their time and rows count)",
     Uncounted.RESTARTED: "before the step started again, after a hold, a pause or a lapsed lease",
 }
 

@@ -278,7 +278,7 @@ def _count(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
     rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
     if not rows_a or not rows_b:
         why = Uncounted.NO_CHAMPION_ROWS if rows_b else Uncounted.NO_CANARY_ROWS
-        state = state.without(why, minute.length)
+        state = state.without(why, minute.length, one_armed=step.one_armed + minute.length)
     return state.with_step(rows_a=step.rows_a + rows_a, rows_b=step.rows_b + rows_b)
 
 

@@ -58,7 +58,8 @@ class Spread(Message):
 class StepLog(Message):
     """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows.
 
-    ``uncounted`` are milliseconds that do not count towards it, by ``reasons.Uncounted``.
+    ``uncounted`` are milliseconds that do not count towards it or show one arm alone, by ``reasons.Uncounted``;
+    ``one_armed`` are those of one arm alone since ``settled``.
     """
 
     schema_name: ClassVar[str] = "step-log"
@@ -70,6 +71,7 @@ class StepLog(Message):
     rows_b: int = 0
     evidence: dict[str, float] = {}
     uncounted: dict[str, int] = {}
+    one_armed: int = 0
 
 
 class Controller(Message):
@@ -133,16 +135,17 @@ class Controller(Message):
         return self.model_copy(update={"steps": (*self.steps[:-1], last)})
 
     def without(self, why: Uncounted, span: int, **changes: object) -> "Controller":
-        """Return the memory with ``span`` milliseconds that its last step does not count, and the step changed."""
+        """Return the memory with ``span`` milliseconds noted apart in its last step, and the step changed."""
         before = self.steps[-1].uncounted
         uncounted = {**before, why.value: before.get(why, 0) + span} if span else before
         return self.with_step(uncounted=uncounted, **changes)
 
     def restarted(self, settled: int | None) -> "Controller":
         """Return the memory with its last step begun again: its minutes and rows so far do not count."""
-        begun = self.steps[-1].settled
-        span = self.clock - begun if begun is not None else 0
-        return self.without(Uncounted.RESTARTED, span, settled=settled, rows_a=0, rows_b=0)
+        step = self.steps[-1]
+        # Minutes of one arm alone are noted already: summed again, the step would have more minutes than passed.
+        span = self.clock - step.settled - step.one_armed if step.settled is not None else 0
+        return self.without(Uncounted.RESTARTED, span, settled=settled, rows_a=0, rows_b=0, one_armed=0)
 
     def handling(self, candidate: str) -> "Controller":
         """Return the memory with a candidate noted as handled, so that a replay of it does nothing."""

@@ -114,7 +114,9 @@ def decision_verb(
                 latest = ", ".join(known) or "none"
                 raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {latest}{models}")
             model, full = found
-            refuse_wrong(settings, model)
+            # What is out is taken back whatever the configuration says: that needs nothing but the last record.
+            if target == "request" or decision not in {"reject", "roll_back"}:
+                refuse_wrong(settings, model)
             now = to_datetime(round(clock.time() * 1_000))
             approval = Approval(
                 time=now,
@@ -178,7 +180,7 @@ def _principal(settings: "Config") -> str:
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:
     """Raise ``typer.BadParameter`` where a model's rollout is in a state in which the word would do nothing."""
-    from stationkeeper.deploy.core.admission import may_pause
+    from stationkeeper.deploy.core.admission import may_pause, past_deadline
     from stationkeeper.deploy.core.state import memory
 
     champion, phase = rollout.champion, rollout.phase
@@ -197,10 +199,11 @@ def refuse_idle(rollout: Rollout, approval: Approval) -> None:
         "pause": may_pause(rollout) is True,
         "resume": may_pause(rollout) is False,
     }
+    late = past_deadline(rollout, wanted)
     if not movable.get(approval.decision, phase is not RolloutPhase.STEADY or memory(rollout).previous is not None):
         raise typer.BadParameter(
             f"model {rollout.model!r} is {phase.value.replace('_', ' ')} with champion {champion}: there is nothing to "
-            f"{wanted}; its last reason: {rollout.reason}"
+            f"{wanted}; its last reason: {late.text if late else rollout.reason}"
         )
 
 

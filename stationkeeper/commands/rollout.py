@@ -75,7 +75,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"  step {step['weight_bp'] / 100:g} %: {step['state']}{rows}")
         if uncounted := step.get("uncounted"):
             said = [f"{minutes:g} min: {_why(code)}" for code, minutes in uncounted.items()]
-            lines.append(f"    not counted: {'; '.join(said)}")
+            lines.append(f"    not counted or not compared: {'; '.join(said)}")
         lines += [f"    {rail['name']}: {rail['reason']}" for rail in step.get("guardrails", ())]
     for one in status["deployments"]:
         lines.append(f"  {to_datetime(one['time']).isoformat()} {one['action']}: {one['reason']}")

@@ -97,7 +97,7 @@ class World:
         self.effects = Effects(self.registry, (ProvingTarget(),))
         self.stage = Deploy(
             TOPICS,
-            {} if self.more.get("refused") else {"fraud": self.more.get("settings", SETTINGS)},
+            {} if self.more.get("refused") else self.more.get("models", {"fraud": self.more.get("settings", SETTINGS)}),
             self.effects,
             self.more.get("clock", "stream"),
             refused=self.more.get("refused", ()),

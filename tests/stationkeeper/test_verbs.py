@@ -199,6 +199,7 @@ def word(decision: str) -> Approval:
 
 
 PAUSED = {"candidate": "c", "phase": "hold", "canary": "2", "controller": {"held": "paused"}}
+TIMED_OUT = PAUSED | {"controller": {"held": "timeout"}}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,8 @@ PAUSED = {"candidate": "c", "phase": "hold", "canary": "2", "controller": {"held
         ({"candidate": "c", "phase": "probation"}, "pause", "is probation with champion 1: there is nothing to pause"),
         ({"candidate": "c", "phase": "hold", "canary": "2"}, "resume", "there is nothing to resume"),
         (PAUSED, "pause", "there is nothing to pause"),
+        (TIMED_OUT, "pause", "max_duration is over and on_timeout is hold"),
+        (TIMED_OUT, "resume", "promote it and accept the risk, or roll it back"),
     ],
 )
 def test_a_word_that_would_do_nothing_is_refused(state: dict[str, object], decision: str, message: str) -> None:

@@ -23,6 +23,7 @@ from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
 from stationkeeper.deploy.adoption import adoption
 from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.streams.ports import Partition, Restored
+from tests.deploy.core.ramp import word
 from tests.deploy.world import MINUTE, SETTINGS, START, TOPICS, World, candidate
 
 
@@ -216,6 +217,58 @@ def test_a_candidate_of_a_model_whose_entry_is_refused_waits_until_it_is_right()
     world.flush()
     world.flush()
     assert world.last.canary == "2"
+
+
+@pytest.mark.parametrize("decision", ["roll_back", "reject"])
+def test_a_person_takes_back_the_canary_of_a_model_whose_entry_is_refused(decision):
+    """The word was dropped: no move, and nothing in the audit log."""
+    world = World(clock="wall")
+    world.now = START
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    world.send(TOPICS.candidates.name, candidate("3"))
+    world.flush()
+    world.more = {"refused": ["fraud"], "clock": "wall"}
+    world.start()
+    for other in ("pause", "promote"):
+        world.send(TOPICS.approvals.name, word(other, world.last))
+        world.flush()
+        assert (world.last.canary, world.deployments[-1].action) == ("2", DeploymentAction.REFUSED)
+        assert world.deployments[-1].evidence["code"] == "entry_refused"
+        assert f"{other} is refused until the entry models.fraud" in world.deployments[-1].reason
+    world.send(TOPICS.approvals.name, word(decision, world.last))
+    world.flush()
+    assert (world.last.canary, world.last.weight_bp, world.actions()[-1]) == (None, 0, "rolled_back")
+    # What waited goes on waiting for the entry.
+    world.more = {"clock": "wall"}
+    world.start()
+    world.flush()
+    assert world.last.canary == "3"
+
+
+def test_a_person_takes_back_the_canary_of_a_model_that_is_no_longer_configured():
+    world = World(clock="wall")
+    world.now = START
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    world.more = {"models": {}, "clock": "wall"}
+    world.start()
+    world.send(TOPICS.approvals.name, word("pause", world.last), word("roll_back", world.last))
+    world.flush()
+    assert [one.evidence["code"] for one in world.deployments[-2:]] == ["not_configured", "manual"]
+    assert world.last.canary is None
+
+
+def test_a_candidate_of_a_refused_entry_without_a_champion_is_told_to_adopt_one():
+    """It was told to add the model under ``models:``, where it stands; to wait, it needs a record to wait in."""
+    world = World(refused=["fraud"])
+    world.rollouts.clear()
+    world.start()
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.deployments[-1].evidence["code"] == "no_champion"
 
 
 def test_the_weight_of_a_model_whose_entry_is_refused_is_not_renewed():

@@ -11,6 +11,7 @@ from stationkeeper.contracts.messages import Deployment, DeploymentAction, Rollo
 from stationkeeper.deploy.core.admission import decide, note_proven, offer
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, TimeoutAction
+from stationkeeper.deploy.core.reasons import UNCOUNTED_TEXT, Uncounted
 from stationkeeper.deploy.core.rollout import close_minute
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import RolloutSettings
@@ -232,7 +233,53 @@ def test_minutes_that_a_step_does_not_count_are_told_by_why():
     settled = memory(seen).steps[-1].settled
     held, _ = paused(seen, "pause", at + 2)
     going, _ = paused(held, "resume", at + 3)
-    assert memory(going).steps[-1].uncounted["restarted"] == memory(held).clock - settled
+    # The two minutes of one arm are noted already.
+    assert memory(going).steps[-1].uncounted.get("restarted", 0) == memory(held).clock - settled - 2 * MINUTE
+
+
+@pytest.mark.parametrize("silent", [1, 3, 7])
+def test_no_minute_of_a_step_is_noted_apart_twice(silent):
+    """A step of four minutes had seven that did not count: those without the canary, and the span they lay in."""
+    records, _ = drive(started(), POLICY, range(1, 12), rng=np.random.default_rng(1), applied=None)
+    rollout = next(one for one in records if one.canary and memory(one).steps[-1].settled is not None)
+    at = memory(rollout).clock // MINUTE
+    for turn in range(2):
+        for _ in range(silent):
+            rollout = close_minute(rollout, minute(at, {"1": (100, 0)}), POLICY).rollout
+            at += 1
+        rollout = close_minute(rollout, minute(at, {"1": (99, 0), "2": (1, 0)}), POLICY).rollout
+        at += 1
+        for decision in ("pause", "resume"):
+            rollout, _ = paused(rollout, decision, at)
+        step = memory(rollout).steps[-1]
+        assert step.uncounted["no_canary_rows"] == (turn + 1) * silent * MINUTE
+        assert sum(step.uncounted.values()) == memory(rollout).clock - step.started
+
+
+def test_minutes_of_one_arm_count_as_time_so_that_small_traffic_ends_its_ramp():
+    records, _ = drive(started(), POLICY, range(1, 4), rng=np.random.default_rng(1))
+    rollout = next(one for one in records if one.canary and memory(one).steps[-1].settled is not None)
+    at = memory(rollout).clock // MINUTE
+    for turn in range(2):
+        rollout = close_minute(rollout, minute(at + turn, {"1": (10, 0)}), POLICY).rollout
+    assert rollout.reason.startswith("2 of 5 minutes")
+    assert "their time counts" in UNCOUNTED_TEXT[Uncounted.NO_CANARY_ROWS]
+
+
+def test_what_the_deadline_holds_is_neither_paused_nor_resumed():
+    """A pause was taken, undone with the next minute, and both were told anew each time."""
+    policy, rng = replace(POLICY, on_timeout=TimeoutAction.HOLD), np.random.default_rng(1)
+    records, _ = drive(started(policy), policy, range(1, 6), rng=rng)
+    rollout, _ = paused(records[-1], "pause", 6)
+    records, told = drive(rollout, policy, range(6, 260), rng=rng)
+    assert [one.evidence["code"] for one in told] == ["timeout"]
+    for decision in ("pause", "resume"):
+        moved = decide(records[-1], word(decision, records[-1]), policy, 261 * MINUTE)
+        assert moved.rollout is records[-1]
+        assert [one.evidence["code"] for one in moved.deployments] == ["past_deadline"]
+        assert "promote it and accept the risk, or roll it back" in moved.deployments[0].reason
+    back = decide(records[-1], word("roll_back", records[-1]), policy, 261 * MINUTE)
+    assert back.rollout.canary is None
 
 
 @pytest.mark.parametrize("per_minute", [65, 134, 1_000])

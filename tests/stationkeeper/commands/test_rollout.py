@@ -54,7 +54,8 @@ def test_a_canary_is_shown_with_its_steps_and_the_limits_of_its_guardrails(
     assert "  2 records of the audit log cannot be read" in text
     assert "fraud: canary, champion 1, canary 2 at 1 %" in text
     assert "step 1 %: current, 0 canary rows" in text
-    assert "not counted: 2 min: traffic did not show the weight yet; 1 min: before the step started again" in text
+    told = "2 min: traffic did not show the weight yet; 1 min: before the step started again"
+    assert f"not counted or not compared: {told}" in text
     assert "step 50 %: planned" in text
     assert "errors: evidence 0.00 nats against a ratio above 1; roll_back at 4.61 nats" in text
 
