@@ -32,14 +32,23 @@ def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None
 
     with open_reader(config) as (settings, reader, topics):
         states = partition_states(settings, reader, topics).values()
-        stops = {state.partition.topic: state.stopped for state in states if state.stopped}
+        # Partitions of one topic may have stopped for two reasons, each with a verb of its own.
+        said: dict[str, dict[str, None]] = {}
+        for state in states:
+            if state.stopped:
+                said.setdefault(state.partition.topic, {})[state.stopped] = None
+        stops = {topic: "; ".join(words) for topic, words in said.items()}
         rows = [row for topic in _rejecting(settings) for row in summary(reader, topic)]
     # Nothing is rejected any more of a topic that stopped: the list alone would read as if the trouble were over.
     rows = [{**row, "stopped": stops.get(row["topic"], "")} for row in rows]
     for words in stops.values():
         typer.echo(f"not read any more: {words}", err=True)
     if json:
-        print_json(rows)
+        # A topic may stop and keep no letter: it is a row that counts none.
+        told = {row["topic"] for row in rows}
+        print_json(
+            [*rows, *({"topic": one, "count": 0, "stopped": words} for one, words in stops.items() if one not in told)]
+        )
     else:
         columns = ("topic", "code", "count", "replayed", "newest", "detail", "address")
         print_rows(rows, columns, empty="no dead letter is kept" if stops else "no record was rejected")
