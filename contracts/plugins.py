@@ -46,5 +46,20 @@ def load_plugin(group: PluginGroup, name: str) -> Any:
     module, _, attribute = next(iter(found)).value.partition(":") if found else name.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"{name!r} of {group.value} cannot be imported: {error}") from error
+    except Exception as error:
+        # Of any kind: it is another's code that runs here.
+        raise PluginError(f"{name!r} of {group.value} cannot be imported: {_told(error)}") from error
+
+
+def made(group: PluginGroup, name: str) -> Any:
+    """Return what a loaded extension makes when it is called without arguments; raises ``PluginError``."""
+    make = load_plugin(group, name)
+    try:
+        return make()
+    except Exception as error:
+        raise PluginError(f"{name!r} of {group.value} cannot be made: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    # The text of a KeyError is the key alone, and some errors have none.
+    return str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from stationkeeper.contracts.codes import DeadLetterCode
-from stationkeeper.contracts.plugins import PluginError, PluginGroup, load_plugin
+from stationkeeper.contracts.plugins import PluginError, PluginGroup, made
 from stationkeeper.events.faults import Fault
 from stationkeeper.events.mapping import Form
 from stationkeeper.events.settings import JSON
@@ -58,10 +58,10 @@ def load_decoder(name: str) -> Decoder | None:
     """Return the decoder of a name, None for JSON as it is; raises ``PluginError``."""
     if name == JSON:
         return None
-    made: Any = load_plugin(PluginGroup.DECODERS, name)()
-    if not isinstance(made, Decoder):
+    found: Any = made(PluginGroup.DECODERS, name)
+    if not isinstance(found, Decoder):
         raise PluginError(f"{name!r} is no decoder: it has no method decode(value, headers)")
-    return made
+    return found
 
 
 class JsonValues:

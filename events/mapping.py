@@ -119,12 +119,12 @@ _NO_RULES = ValueRules()
 class Form:
     """How one topic is read: the kinds and models it carries and the path of each field.
 
-    ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
-    do not name it; without ``models`` any model is read. Records that name one of the ``refused`` models are left out
-    unread: that its entry is wrong is no fault of their producer, and no other model's event. ``told`` is where a record
-    says whose it is, also where a ``model`` is given; None where it does not. ``own`` is true for the contract's own
-    events, whose ids and versions must be text. ``values`` says how texts are read. ``extras`` are fields that a reader
-    wants beside the columns, as they are in the record.
+    ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records do
+    not name it; without ``models`` any model is read. Records that name one of the ``refused`` models are left out
+    unread: that its entry is wrong is no fault of their producer, and no other model's event. ``told`` is where a
+    record says whose it is, also where a ``model`` is given; None where it does not. ``own`` is true for the
+    contract's own events, whose ids and versions must be text. ``values`` says how texts are read. ``extras`` are
+    fields that a reader wants beside the columns, as they are in the record.
     """
 
     topic: str

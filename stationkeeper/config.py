@@ -39,6 +39,14 @@ MODEL_NAME = re.compile(r"^(?=.{1,128}$)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$")
 ModelName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$")]
 
 
+_LONG_WORD = re.compile(r"\S{257,}")
+"""Longer than any topic (249), import path (256) or name: nothing that a message has to repeat."""
+
+MAX_FOUND = 80
+"""Characters of a wrong value that are shown: enough to recognise a value on one line; half cuts topic names, double
+fills a terminal with one entry's."""
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message says where, what was found and what to write, and no secret."""
 
@@ -301,9 +309,16 @@ def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:
         else:
             # A whole block is not shown: the path names it, and one of its values may be a password.
             hidden = names_secret(where) or isinstance(problem["input"], dict | list)
-            found = "" if hidden else f" (found {problem['input']!r})"
+            found = "" if hidden else f" (found {_short(problem['input'])})"
             lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{found}")
-    return "\n".join(lines)
+    # Masking takes the square of a word's length, and such a word is none that anybody would recognise.
+    return "\n".join(_LONG_WORD.sub(lambda word: f"({len(word[0])} characters)", line) for line in lines)
+
+
+def _short(value: object) -> str:
+    """Return a wrong value as it is shown: whole or by its length, as half an address could show its password."""
+    text = repr(value)
+    return text if len(text) <= MAX_FOUND else f"{len(text)} characters"
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

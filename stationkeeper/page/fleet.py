@@ -100,7 +100,7 @@ def _refused(fleet: FleetStatus) -> Html | None:
     if not fleet.get("refused"):
         return None
     items = [tag("li", tag("strong", one["model"]), ": ", one["reason"]) for one in fleet["refused"]]
-    text = "Not watched, retrained or served: the entry in the configuration is wrong. Mend it and reload or restart."
+    text = "Left out by a role that cannot use its entry in the configuration. Mend it and reload or restart."
     return tag("div", tag("p", tag("strong", text)), tag("ul", items), class_="notice", role="note")
 
 

@@ -15,7 +15,7 @@ import structlog
 from stationkeeper.access import client_context
 from stationkeeper.config import Config, ConfigError, ModelConfig, load
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.masking import masked, printable
 from stationkeeper.contracts.plugins import IMPORT_PATH, PluginError, PluginGroup, load_plugin
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.settings import TargetSettings
@@ -78,8 +78,14 @@ def role_config(path: Path | None, role: str) -> Config:
 
 def _fit(models: list[ModelConfig], role: str) -> None:
     """Raise ``MappingError`` or ``PluginError`` where a role could not begin with these models together."""
-    for form in forms(models).values():
-        load_decoder(form.decoder)
+    # The others read no events: what is wrong with a decoder is no reason not to serve.
+    if role not in {"monitor", "retrain"}:
+        return
+    readers = [model for model in models if role == "monitor" or model.retrain is not None]
+    read = {mapping.topic for model in readers for mapping in model.topics().values()}
+    for topic, form in forms(models).items():
+        if topic in read:
+            load_decoder(form.decoder)
     for model in models if role == "monitor" else ():
         load_detectors(model)
 
@@ -418,7 +424,9 @@ def told_config(path: Path | None) -> Config:
     """Return the configuration for a verb that is about one model, or none; wrong ones are told on the error stream."""
     config = load(path, refuse=True)
     for one in config.refused:
-        print(f"without model {one.name}: {one.why}", file=sys.stderr)  # noqa: T201 - stdout is the verb's answer
+        # Line by line, as a name or key may hold what moves a terminal's cursor.
+        why = "\n".join(map(printable, one.why.split("\n")))
+        print(f"without model {one.name}: {why}", file=sys.stderr)  # noqa: T201 - stdout is the verb's answer
     return config
 
 

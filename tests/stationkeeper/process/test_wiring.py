@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stationkeeper.config import Config, ConfigError
-from stationkeeper.process.wiring import role_config, telling_for
+from stationkeeper.process.wiring import role_config, telling_for, told_config
 
 MAPPED = "{topic: shared, map: {event_id: id, time: ts, prediction: p}}"
 
@@ -25,6 +25,41 @@ def test_a_model_without_its_extension_keeps_its_share_of_a_topic(tmp_path: Path
         configuration(tmp_path, f"predictions: {MAPPED.replace('id: id', 'id: i')}"), "monitor"
     ).refused
     assert refused.kinds("shared") == []
+
+
+def test_a_decoder_that_is_not_there_is_missed_by_roles_that_read_by_it_alone(tmp_path: Path):
+    path = configuration(tmp_path, "predictions: {topic: t, decoder: acme-avro, map: {prediction: p}}")
+    found = {
+        role: [one.name for one in role_config(path, role).refused] for role in ("serve", "deploy", "retrain", "up")
+    }
+    assert found == {"serve": [], "deploy": [], "retrain": [], "up": []}
+    assert [one.name for one in role_config(path, "monitor").refused] == ["b"]
+    path.write_text(path.read_text().replace("b: {", "b: {retrain: {}, "))
+    assert [one.name for one in role_config(path, "retrain").refused] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "code", ["class D:\n    def __init__(self): raise RuntimeError('no')\n", "def D(:\n", "{}['no']\n"]
+)
+def test_an_extension_that_fails_in_any_way_is_missed_by_its_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+):
+    name = f"failing_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = configuration(tmp_path, f"predictions: {{topic: t, decoder: '{name}:D', map: {{prediction: p}}}}")
+    (refused,) = role_config(path, "monitor").refused
+    assert (refused.name, f"{name}:D" in refused.why) == ("b", True)
+
+
+def test_what_a_wrong_entry_holds_moves_no_cursor_and_fills_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    told_config(configuration(tmp_path, r'predictions: t, "x\u001b[2Jz": 1'))
+    told = capsys.readouterr().err
+    assert (r"x\x1b[2Jz" in told, "\x1b" in told, told.count("\n")) == (True, False, 2)
+    told_config(configuration(tmp_path, f"predictions: t, window: {'x' * 100_000}"))
+    assert len(capsys.readouterr().err) < 1_000
 
 
 def test_a_notifier_that_cannot_be_made_is_an_error_of_the_configuration_and_shows_no_address():

@@ -1,0 +1,45 @@
+"""What takes traffic from a canary is taken for a model whose entry is refused; what would go on with it is not."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+
+from stationkeeper.commands.operate import DEPLOYMENT_VERBS
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.explain import lineage
+from stationkeeper.process import wiring
+
+
+@pytest.mark.parametrize(("verb", "taken"), [("roll-back", True), ("reject", True), ("promote", False)])
+def test_a_canary_of_a_refused_model_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, taken: bool
+) -> None:
+    path = tmp_path / "stationkeeper.yaml"
+    path.write_text("models:\n  fraud: {predictions: f, window: often}\n  churn: {predictions: c}\n")
+    rollout = Rollout(
+        time=datetime.now(UTC),
+        model="fraud",
+        epoch=3,
+        champion="1",
+        canary="2",
+        weight_bp=500,
+        phase=RolloutPhase.CANARY,
+        reason="began",
+        salt="00",
+        candidate="c-1",
+    )
+    log = SimpleNamespace(requests={}, candidates={}, rollouts={"fraud": rollout})
+    written: list[Any] = []
+    monkeypatch.setattr(lineage, "Lineage", lambda *_: log)
+    monkeypatch.setattr(wiring, "reader_for", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(wiring, "publish", lambda _, record: written.append(record))
+    if not taken:
+        with pytest.raises(typer.BadParameter, match="refused until its entry is mended"):
+            DEPLOYMENT_VERBS[verb]("fraud", by="me", config=path)
+    else:
+        DEPLOYMENT_VERBS[verb]("fraud", by="me", config=path)
+    assert len(written) == taken
