@@ -16,8 +16,13 @@ _QUARTER_MS = 900_000
 # Quarters whose offset is remembered: a replay walks through them in order, and live panes stay in one.
 _REMEMBERED = 4_096
 UTC_ZONE = "UTC"
+# 0001-01-02 and 9999-12-31, 00:00 UTC: a day from where Python's calendar begins and ends.
+_FIRST_S = -62_135_510_400
+_LAST_S = 253_402_214_400
 # Of digits fifteen: thirty thousand years in milliseconds; of many more a float would be an infinity.
 _DURATION = re.compile(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*(ms|s|m|h|d|w)\s*")
+# Where Python's calendar ends: a longer one reaches out of it from every moment, and past int64 in weeks.
+_LONGEST_MS = 9_999 * 366 * _UNITS["d"]
 
 
 def to_datetime(ms: int) -> datetime:
@@ -37,7 +42,10 @@ def parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_UNITS)}, e.g. 5m or 30d")
-    return round(float(match[1]) * _UNITS[match[2]])
+    ms = round(float(match[1]) * _UNITS[match[2]])
+    if ms > _LONGEST_MS:
+        raise ValueError(f"{text!r} is too long; durations go to 9999 years, e.g. 5m or 30d")
+    return ms
 
 
 def format_duration(ms: int) -> str:
@@ -84,5 +92,7 @@ def local_times(ms: Integers, timezone: str) -> Integers:
 @lru_cache(maxsize=_REMEMBERED)
 def _offset_ms(quarter: int, timezone: str) -> int:
     """How far a zone is ahead of UTC in the quarter of an hour that begins ``quarter`` quarters after the epoch."""
-    offset = datetime.fromtimestamp(quarter * _QUARTER_MS / 1_000, ZoneInfo(timezone)).utcoffset()
+    # Within a day of either end of Python's calendar, and beyond, the clock of that end is meant: no zone is further off.
+    seconds = min(max(quarter * _QUARTER_MS // 1_000, _FIRST_S), _LAST_S)
+    offset = datetime.fromtimestamp(seconds, ZoneInfo(timezone)).utcoffset()
     return 0 if offset is None else round(offset.total_seconds() * 1_000)

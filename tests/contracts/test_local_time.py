@@ -32,6 +32,13 @@ def test_spring_leaves_an_hour_out_and_autumn_repeats_one_by_hand():
     assert autumn == [at(2013, 11, 3, 1)] * 2
 
 
+@pytest.mark.parametrize("ms", [-(10**15), -62_135_596_800_000, 253_402_300_799_000, 253_402_300_800_000, 10**15])
+def test_where_the_calendar_ends_the_last_clock_that_it_knows_is_meant(ms):
+    # Berlin kept the sun's time (53 min 28 s ahead) before 1893.
+    assert local_ms(ms, "Europe/Berlin") - ms == (HOUR_MS if ms > 0 else 3_208_000)
+    assert local_times(np.array([ms]), "Europe/Berlin").tolist() == [local_ms(ms, "Europe/Berlin")]
+
+
 @given(st.lists(st.integers(0, 4_102_444_800_000), max_size=20), st.sampled_from(ZONES))
 def test_many_are_as_each(times, zone):
     found = local_times(np.array(times, np.int64), zone)

@@ -32,6 +32,12 @@ def test_what_is_no_duration_says_what_one_is(text):
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["999999999999999w", "600000w"])
+def test_a_duration_longer_than_the_calendar_is_refused_by_name(text):
+    with pytest.raises(ValueError, match=f"'{text}' is too long"):
+        parse_duration(text)
+
+
 @given(st.integers(0, 10**13))
 def test_a_duration_survives_its_text(ms):
     assert parse_duration(format_duration(ms)) == ms
