@@ -92,7 +92,7 @@ def local_times(ms: Integers, timezone: str) -> Integers:
 @lru_cache(maxsize=_REMEMBERED)
 def _offset_ms(quarter: int, timezone: str) -> int:
     """How far a zone is ahead of UTC in the quarter of an hour that begins ``quarter`` quarters after the epoch."""
-    # Within a day of either end of Python's calendar, and beyond, the clock of that end is meant: no zone is further off.
+    # Within a day of either end of Python's calendar, and beyond, its clock is meant: no zone is further off.
     seconds = min(max(quarter * _QUARTER_MS // 1_000, _FIRST_S), _LAST_S)
     offset = datetime.fromtimestamp(seconds, ZoneInfo(timezone)).utcoffset()
     return 0 if offset is None else round(offset.total_seconds() * 1_000)
