@@ -196,18 +196,14 @@ class Watches(Mapping[WatchKey, Watch]):
                 yield Stepped(key, watch, watch.learn(pane))
 
     def same_onset(self, key: WatchKey, incident: Incident) -> Incident | None:
-        """Return the open incident of another segment that began when this one did: one cause, one page.
-
-        Fairness is the cause of no drift: a segment's drift asks by itself.
-        """
+        """Return the open incident of another segment that began when this one did: one cause, one page."""
         slack = CO_ONSET_PANES * self._settings.pane
-        for other_key, other_watch in self.items():
-            if other_key == key or other_key.version != key.version:
-                continue
-            for other in other_watch.incidents():
-                if other.apart == incident.apart and len(merge([other, incident], slack)) == 1:
-                    return other
-        return None
+        others = (
+            one for at, watch in self.items() if at != key and at.version == key.version for one in watch.incidents()
+        )
+        # Fairness is the cause of no drift: a segment's drift asks by itself.
+        alike = (one for one in others if one.apart == incident.apart)
+        return next((one for one in alike if len(merge([one, incident], slack)) == 1), None)
 
     def end(self, key: WatchKey) -> Watch | None:
         """Let a watch go and return it; what was stored of it goes too, or a restart would revive it."""
