@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +53,8 @@ MAX_VALUES = 1_000
 """Bounds that no honest reference meets (the widest seen have a thousand features, names of tens of characters, 30 top
 values), so that a message on a topic cannot make a role allocate without end."""
 
+# Beyond it a number is an infinity to everybody who computes with doubles.
+_LARGEST = float(np.finfo(np.float64).max)
 MAX_COUNT = 2**53
 """Largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
 
@@ -397,7 +398,7 @@ def _sums(fields: "_Fields") -> OutcomeSums:
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     """Whether a JSON value is a number that a float64 holds: 1e999 and an integer of 400 digits are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _array(items: Sequence[Any], type_: type[_N]) -> npt.NDArray[_N] | None:
