@@ -88,8 +88,8 @@ def test_a_wrong_entry_leaves_out_its_model_alone_in_every_role(role: str, kafka
         command = [sys.executable, "-m", "stationkeeper", role, "--config", str(config)]
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
-        # `late` reads a topic otherwise than the model before it, which no entry alone can tell; deploy and serve do not
-        # read it.
+        # `late` reads a topic otherwise than the model before it, which no entry alone can tell; deploy and serve read
+        # no such topic.
         reads = role in {"monitor", "retrain"}
         until(lambda: len(events(log, "model_refused")) == 2 + reads, "all are told")
         told = {one["model"]: one["reason"] for one in events(log, "model_refused")}
