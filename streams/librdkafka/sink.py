@@ -107,11 +107,13 @@ class ConfluentSink:
                     raise Retryable(f"no room to send to {record.topic}: the broker takes nothing") from error
                 # Delivers answers, which makes room; it returns with the first, and a tenth of a second is how late a
                 # deadline that has passed may be seen.
-                producer.poll(0.1)
+                with translated("send"):
+                    producer.poll(0.1)
             except KafkaException as error:
                 self._refuse(record, error.args[0])
                 # An earlier record that the broker refused meanwhile shows only as a producer that takes nothing more.
-                producer.poll(0)
+                with translated("send"):
+                    producer.poll(0)
                 self._raise_failed()
                 raise raised("send", error.args[0]) from error
 

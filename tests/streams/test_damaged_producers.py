@@ -7,9 +7,9 @@ from contextlib import nullcontext, suppress
 import pytest
 from kafka import errors
 
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import Fenced, Retryable
 from stationkeeper.streams.kafka.sink import KafkaSink
-from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
 from tests.waiting import until
 
@@ -94,6 +94,25 @@ def test_librdkafka_that_forgets_its_time_limit_is_left_behind(silent, monkeypat
         assert sink._client is None
     finally:
         producer.released.set()
+
+
+def test_a_producer_of_librdkafka_that_is_fenced_while_it_sends_says_so():
+    confluent_kafka = pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka.sink import ConfluentSink
+
+    class Late:
+        """A producer that takes nothing more, and learns only in its poll that another has its name."""
+
+        def produce(self, *_, **__):
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._STATE))
+
+        def poll(self, _seconds):
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._FENCED))
+
+    sink = ConfluentSink(KafkaSettings(), "tally")
+    sink._client = Late()
+    with pytest.raises(Fenced):
+        sink._send(Outgoing("scores", b"k", b"v"))
 
 
 def test_a_consumer_of_librdkafka_that_never_closes_is_left_behind(monkeypatch):
