@@ -88,7 +88,7 @@ broker: $(STAMPS)/demo ## run a local Apache Kafka for development (ARGS=...)
 
 # A file's tests stay in one process and in order: many share a broker, a registry or a whole played loop.
 test: $(STAMPS)/dev ## run the tests in JOBS=2 processes (ARGS=...)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 1 $(ARGS)
 
 lint: $(STAMPS)/dev ## check style, types, room boundaries, sizes and generated documents
 	@$(BIN)/ruff check .
@@ -116,10 +116,10 @@ bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (A
 	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)
 
 reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s, OUTAGE=60 s)
-	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) STATIONKEEPER_RELIABILITY_OUTAGE=$(OUTAGE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) STATIONKEEPER_RELIABILITY_OUTAGE=$(OUTAGE) $(BIN)/python -m pytest tests/reliability --timeout 0 -o faulthandler_timeout=0 -s $(ARGS)
 
 generated: $(STAMPS)/dev ## take generated files and record forms a newcomer's way, the forms on a real broker (INPUTS=1000 of each)
-	@STATIONKEEPER_FILES=$(INPUTS) STATIONKEEPER_FORMS=$(INPUTS) $(BIN)/python -m pytest --durations=5 $(ARGS) \
+	@STATIONKEEPER_FILES=$(INPUTS) STATIONKEEPER_FORMS=$(INPUTS) $(BIN)/python -m pytest --timeout 0 -o faulthandler_timeout=0 --durations=5 $(ARGS) \
 	  tests/stationkeeper/tables/test_generated_files.py tests/stationkeeper/init/test_record_forms.py
 
 # Tools that look at the lock run apart: what they need is none of ours.

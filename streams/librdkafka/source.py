@@ -13,6 +13,7 @@ from stationkeeper.streams.librdkafka.clients import (
     Asker,
     connection,
     consume,
+    leave,
     raised,
     reading,
     theirs,
@@ -172,7 +173,7 @@ class ConfluentSource:
         self._asker.close()
         if client is not None:
             with translated("close the consumer"):
-                within(ANSWER_S, client.close)
+                within(ANSWER_S, leave, client)
 
     @property
     def _consumer(self) -> Consumer:

@@ -124,16 +124,19 @@ def test_a_consumer_of_librdkafka_that_never_closes_is_left_behind(monkeypatch):
     monkeypatch.setattr(room, "ANSWER_S", 0.05)
     released = threading.Event()
 
-    class Assigning:
-        """A consumer that is closed while its group assigns partitions: the library waits for itself."""
+    class Hanging:
+        """A consumer whose close never ends."""
+
+        def consume(self, **_):
+            return []
 
         def close(self):
             released.wait()
 
     source = room.ConfluentSource(KafkaSettings(), "tally")
-    source._client = Assigning()
+    source._client = Hanging()
     try:
-        with pytest.raises(Retryable, match="no answer to close"):
+        with pytest.raises(Retryable, match="no answer to leave"):
             source.close()
         source.close()
     finally:

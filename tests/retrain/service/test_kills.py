@@ -1,6 +1,9 @@
 """Kills and pauses spread over retrainings: one candidate each, no stray version or alias, no request lost.
 
-``STATIONKEEPER_RELIABILITY_ROUNDS=200 python -m pytest tests/retrain/service/test_kills.py -s`` prints what was seen.
+Prints what was seen, without the limits of time of a test::
+
+    export STATIONKEEPER_RELIABILITY_ROUNDS=200
+    python -m pytest --timeout 0 -o faulthandler_timeout=0 -s tests/retrain/service/test_kills.py
 """
 
 import random
