@@ -88,7 +88,7 @@ broker: $(STAMPS)/demo ## run a local Apache Kafka for development (ARGS=...)
 
 # A file's tests stay in one process and in order: many share a broker, a registry or a whole played loop.
 test: $(STAMPS)/dev ## run the tests in JOBS=2 processes (ARGS=...)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 1 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0 $(ARGS)
 
 lint: $(STAMPS)/dev ## check style, types, room boundaries, sizes and generated documents
 	@$(BIN)/ruff check .

@@ -17,6 +17,9 @@ import ray
 import train
 from ray import cloudpickle
 
+# A cluster starts a process for each client, and a busy head gives up on one: the next attempt finds it less busy.
+CONNECTIONS = 3
+
 
 def trained(files: dict[str, bytes]) -> tuple[int, dict[str, bytes]]:
     """Train in a folder of the worker's own; returns the exit code of train.py, and the files that it wrote."""
@@ -35,7 +38,13 @@ def main(address: str) -> int:
     job = json.loads(files["job.json"])
     # The code itself and not its name: the workers have no train.py.
     cloudpickle.register_pickle_by_value(train)
-    ray.init(address)
+    for left in range(CONNECTIONS - 1, -1, -1):
+        try:
+            ray.init(address)
+            break
+        except ConnectionError:
+            if not left:
+                raise
     task = ray.remote(num_cpus=job["threads"], memory=job["memory_bytes"])(trained)
     code, written = ray.get(task.remote(files))
     for name, content in written.items():
