@@ -103,7 +103,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.RETRAIN_REQUESTED: "A retrain request was written.",
     LogEvent.RETRAIN_SUPPRESSED: "A retrain request was due and withheld, with the reason.",
     LogEvent.RETRAIN_STAGE: "A request went on to its next stage.",
-    LogEvent.REGISTRY_UNREACHABLE: "The model registry does not answer; the role waits and tries again.",
+    LogEvent.REGISTRY_UNREACHABLE: "The registry or the snapshots' object store is away; the role waits, then retries.",
     LogEvent.DISK_UNWRITABLE: "A directory is full, read-only or another's; what needs it waits and tries again.",
     LogEvent.SNAPSHOT_NOT_TRACKED: "A snapshot could not be exported to DVC; the next one tries again.",
     LogEvent.GATE: "The gate compared a candidate with the champion.",

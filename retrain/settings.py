@@ -347,10 +347,13 @@ class RetrainSettings(Settings):
 class SnapshotSettings(Settings):
     """Where snapshots of training data lie and how long one that no live model names is kept.
 
-    ``dvc`` is a git repository with DVC in it, where each becomes a tracked version besides.
+    ``dvc`` is a git repository with DVC in it, where each becomes a tracked version besides. ``object_store`` is the
+    URL of a folder, as fsspec reads it, where all of them lie; ``directory`` then holds copies of those used here.
     """
 
     directory: Path = Path("snapshots")
     # A year, in which auditors ask what a model learned from, and a month for the question to be asked.
     retention: Duration = 400 * 86_400_000
     dvc: Path | None = None
+    # None by default: one machine's directory is a store, and needs no driver.
+    object_store: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.+")] | None = None

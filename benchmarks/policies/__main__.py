@@ -1,25 +1,27 @@
 """When to retrain: total cost of the shipped rule, calendars and rules of others over that of the best in hindsight.
 
-``python -m benchmarks policies [--data FOLDER] [--seeds 20] [--first 0] [--quick] [--plot FILE]``. Cost is wrong
-answers plus trainings times a price; the price is .02, .1 and .5 of a period's wrong answers under a fresh model.
-Streams: the flights of 2013 by week and the S&P 500 by quarter come with packages; ``--data`` adds elec.csv,
-weather.csv and sea_stream.csv from a folder; six made worlds with ``--seeds`` seeds each. ``--quick`` leaves the real
-streams out. Every policy trains on all rows so far, and knows the labels of the periods that are over; CARA and UPF
-also what the versions that they trained, but that serve no more, would have lost in them.
+``python -m benchmarks policies [--data FOLDER] [--seeds 20] [--first 0] [--quick] [--kept FOLDER] [--plot FILE]``.
+Cost is wrong answers plus trainings times a price; the price is .02, .1 and .5 of a period's wrong answers under a
+fresh model. Streams: the flights of 2013 by week and the S&P 500 by quarter come with packages; ``--data`` adds
+elec.csv, weather.csv and sea_stream.csv from a folder; six made worlds with ``--seeds`` seeds each. ``--quick`` leaves
+the real streams out, ``--kept`` keeps what versions lose for a later run. Every policy trains on all rows so far, and
+knows the labels of the periods that are over; CARA and UPF also what the versions that they trained, but that serve no
+more, would have lost in them.
 The end says which of the bars below hold; ``--plot`` draws the means.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measure.plot import amounts
-from benchmarks.policies.matrix import Losses, losses
-from benchmarks.policies.policies import best, policies, run
-from benchmarks.policies.streams import ROWS, WORLDS, flights, from_file, shares, world
+from benchmarks.policies.matrix import Losses, kept_losses
+from benchmarks.policies.policies import Outcome, best, policies, run
+from benchmarks.policies.streams import ROWS, WORLDS, Stream, flights, from_file, shares, world
 
 RATIOS = (0.02, 0.1, 0.5)
 
@@ -32,30 +34,43 @@ Means = dict[str, dict[str, float]]
 """Cost over the best by stream and policy."""
 
 
-def real(data: Path | None) -> Iterator[Losses]:
-    """Yield the losses of each real stream that is here."""
-    yield losses(flights())
-    yield losses(shares())
+def real(data: Path | None) -> Iterator[Stream]:
+    """Yield each real stream that is here."""
+    yield flights()
+    yield shares()
     for name in ROWS if data is not None else ():
-        yield losses(from_file(Path(data or "") / f"{name}.csv"))
+        yield from_file(Path(data or "") / f"{name}.csv")
 
 
-def table(title: str, all_losses: list[list[Losses]], ratio: float) -> Means:
+@dataclass(frozen=True)
+class Played:
+    """One stream's losses with what each policy came to, by price and name."""
+
+    found: Losses
+    outcomes: dict[float, dict[str, Outcome]]
+
+
+def play(found: Losses) -> Played:
+    """Follow every policy through a stream at each price, once; all tables read these outcomes."""
+    at, outcomes = policies(found), {}
+    for ratio in RATIOS:
+        price = ratio * found.unit
+        outcomes[ratio] = {BEST: best(found, price)} | {n: run(found, price, one) for n, one in at(price).items()}
+    return Played(found, outcomes)
+
+
+def table(title: str, streams: list[list[Played]], ratio: float) -> Means:
     """Print cost over the best, by policy (rows) and stream (columns, the mean of its seeds); return the cells."""
-    columns = {}
-    for group in all_losses:
-        over: dict[str, list[float]] = {}
-        trained: dict[str, list[int]] = {}
-        for found in group:
-            price = ratio * found.unit
-            least = best(found, price)
-            over.setdefault(BEST, []).append(1.0)
-            trained.setdefault(BEST, []).append(least.trainings)
-            for name, decide in policies(found, price).items():
-                outcome = run(found, price, decide)
-                over.setdefault(name, []).append(outcome.cost / least.cost)
-                trained.setdefault(name, []).append(outcome.trainings)
-        columns[group[0].name] = {n: (float(np.mean(over[n])), float(np.mean(trained[n]))) for n in over}
+    columns: dict[str, dict[str, tuple[float, float]]] = {}
+    for group in streams:
+        outcomes = [played.outcomes[ratio] for played in group]
+        columns[group[0].found.name] = {
+            name: (
+                float(np.mean([one[name].cost / one[BEST].cost for one in outcomes])),
+                float(np.mean([one[name].trainings for one in outcomes])),
+            )
+            for name in outcomes[0]
+        }
     print(f"\n{title}, price {ratio:g} of a period's wrong answers: cost over the best (trainings)\n")
     print(f"| policy | {' | '.join(columns)} | mean |")
     print("|---|" + "---|" * (len(columns) + 1))
@@ -94,13 +109,11 @@ def picture(by_price: list[Means]) -> str:
     return amounts("Cost above the best retrainings in hindsight, per cent", rows, step=5, digits=1)
 
 
-def log_losses(found: Losses, ratio: float) -> None:
+def log_losses(played: Played, ratio: float) -> None:
     """Print what each policy came to on one stream: mean log loss of a row, share wrong and trainings."""
-    price, rows = ratio * found.unit, float(found.rows[1:].sum())
-    print(f"\n{found.name}, price {ratio:g}: log loss, % wrong (trainings)\n")
-    least = best(found, price)
-    outcomes = {BEST: least} | {n: run(found, price, d) for n, d in policies(found, price).items()}
-    for name, one in outcomes.items():
+    price, rows = ratio * played.found.unit, float(played.found.rows[1:].sum())
+    print(f"\n{played.found.name}, price {ratio:g}: log loss, % wrong (trainings)\n")
+    for name, one in played.outcomes[ratio].items():
         wrong = (one.cost - one.trainings * price) / rows
         print(f"- {name}: {one.log_loss:.4f}, {100 * wrong:.2f} ({one.trainings})")
 
@@ -112,11 +125,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="seeds of each made world")
     parser.add_argument("--first", type=int, default=0, help="the first of those seeds")
     parser.add_argument("--plot", type=Path, help="where to draw the means, as SVG")
+    parser.add_argument("--kept", type=Path, help="where losses are kept, which a change of a rule leaves as they are")
     parser.add_argument("--quick", action="store_true", help="made worlds only")
     chosen = parser.parse_args()
-    streams = [] if chosen.quick else [[found] for found in real(chosen.data)]
+    streams = [] if chosen.quick else [[play(kept_losses(one, chosen.kept))] for one in real(chosen.data)]
     seeds = range(chosen.first, chosen.first + chosen.seeds)
-    worlds = [[losses(world(kind, seed)) for seed in seeds] for kind in WORLDS]
+    worlds = [[play(kept_losses(world(kind, seed), chosen.kept)) for seed in seeds] for kind in WORLDS]
     by_price, held = [], True
     for ratio in RATIOS:
         if streams:

@@ -111,9 +111,9 @@ def on_errors(found: Losses, make: Callable[[], ADWIN | DDM]) -> Decide:
     return decide
 
 
-def policies(found: Losses, price: float) -> dict[str, Decide]:
-    """Return all policies by name."""
-    return {
+def policies(found: Losses) -> Callable[[float], dict[str, Decide]]:
+    """Return what gives all policies by name at a price; what asks no price answers once for all of them."""
+    free = {
         "never": never,
         "each period": every(1),
         "every 2nd": every(2),
@@ -123,6 +123,9 @@ def policies(found: Losses, price: float) -> dict[str, Decide]:
         "ADWIN on errors": on_errors(found, ADWIN),
         "DDM on errors": on_errors(found, DDM),
         "Evidently's rule": evidently(found),
+    }
+    return lambda price: {
+        **free,
         "CARA": cara(found, price),
         "UPF": upf(found, price),
         "when it pays": shipped(found, price),

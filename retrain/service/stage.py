@@ -313,7 +313,8 @@ class Retrain:
                 self._announce(state, result, out)
 
     def _count(self, state: RetrainState, counted: RetrainState, out: list[Outgoing]) -> None:
-        self._runner.pause_after_survey(state.id)
+        if counted.stage is RequestStage.WAITING:
+            self._runner.pause_after_survey(state.id)
         if (counted.stage, counted.reason) == (state.stage, state.reason):
             self._requests.note(counted)
         else:

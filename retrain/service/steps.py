@@ -157,7 +157,8 @@ class Steps:
 
     def job(self, state: RetrainState) -> TrainingJob | None:
         """Return the training job of a state with a snapshot, None when snapshot or champion are not on this disk."""
-        snapshot = self.snapshots.find(state.snapshot or "")
+        # Asked in the loop's thread, which no object store may hold up: what the stage before wrote is here.
+        snapshot = self.snapshots.local(state.snapshot or "")
         champion = self.directory(state) / CHAMPION_DIRECTORY
         # Both lie on this machine's disk; after a move they are made again from the recorded offsets, byte for byte.
         if snapshot is None or not (champion / CARD_FILE).exists():
@@ -290,7 +291,7 @@ class Steps:
 
     def _last_time(self, digest: str | None) -> int | None:
         try:
-            found = self.snapshots.find(digest) if digest else None
+            found = self.snapshots.local(digest) if digest else None
         except SnapshotError:
             return None
         last = found.manifest.get("last_labelled") if found else None

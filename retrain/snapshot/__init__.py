@@ -5,8 +5,9 @@ named by SHA-256 with a manifest beside each, and ``TrainingTable``. State: the 
 Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
 Read ``events`` (event columns to frames), ``frames`` (more of them than memory holds), ``rows`` (predictions joined
-with features and labels), ``snapshot`` (the store), ``erasure`` (a person's rows out of it), ``dvc`` (its snapshots as
-tracked versions), ``table`` (features with kinds and labels as numbers).
+with features and labels), ``files`` and ``object_store`` (where they lie), ``snapshot`` (the store), ``erasure`` (a
+person's rows out of it), ``dvc`` (its snapshots as tracked versions), ``table`` (features with kinds and labels as
+numbers).
 """
 
 from stationkeeper.retrain.snapshot.erasure import Erased, Erasure, erase_files, erase_snapshots

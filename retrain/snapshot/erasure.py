@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.snapshot.events import EVENT_ID
+from stationkeeper.retrain.snapshot.files import TOMBSTONE
 from stationkeeper.retrain.snapshot.snapshot import (
     MANIFEST_VERSION,
     ROW_GROUP,
-    TOMBSTONE,
     Snapshot,
     SnapshotError,
     SnapshotStore,
 )
+from stationkeeper.streams.errors import Retryable
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,15 @@ def erase_snapshots(store: SnapshotStore, erasure: Erasure, at_ms: int, *, reall
     an earlier run buried and did not get to remove goes with any later one, whomever that is about.
     """
     found = []
-    for path in sorted(store.directory.glob("*.parquet")):
-        digest, rows = path.stem, 0
+    try:
+        digests = sorted(store.written())
+    except Retryable as error:
+        return [Erased(store.directory, 0, kept=f"{error}; run erase again when it answers")]
+    for digest in digests:
+        path, rows, fetched = store.rows_path(digest), 0, False
         try:
+            store.fetch_manifest(digest)
+            fetched = store.fetch_rows(digest)
             tombstone = store.tombstone(digest)
             rows = erasure.count(path) if tombstone is None else int(tombstone["rows_erased"])
             if not rows:
@@ -94,10 +101,14 @@ def erase_snapshots(store: SnapshotStore, erasure: Erasure, at_ms: int, *, reall
                 became = _became(store, digest) if really else None
             # The file of the digest itself. What ``find`` returns may lie where a tombstone led, and is to stay.
             if really:
-                path.unlink()
+                store.remove(path)
             found.append(Erased(path, rows, digest, became))
-        except SnapshotError as error:
+        except (SnapshotError, Retryable) as error:
             found.append(Erased(path, rows, digest, kept=str(error)))
+        finally:
+            # Looked at, not wanted here: a year of snapshots would fill a disk that never held them.
+            if fetched:
+                path.unlink(missing_ok=True)
     return found
 
 

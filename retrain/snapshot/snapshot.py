@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
-import re
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +17,8 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.settings import SnapshotSettings
 from stationkeeper.retrain.snapshot.dvc import DvcError, DvcRepository, tag_of
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from stationkeeper.retrain.snapshot.files import PART, SHA256, SnapshotFiles, publish, unfinished
+from stationkeeper.retrain.snapshot.object_store import ObjectStore
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition
 
@@ -36,15 +34,6 @@ ALL_ROWS = 2**63 - 1
 
 MANIFEST_VERSION = 1
 """Version of the manifest beside a snapshot; another one is refused, not guessed at."""
-
-PART = ".part-"
-"""How the name of an unfinished file begins; a reader looks for ``*.parquet`` and passes it by."""
-
-TOMBSTONE = "snapshot-tombstone"
-"""The schema of what lies in place of a manifest when rows were erased: another name than ``snapshot``, which tools of
-others read as one that is there."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class SnapshotError(ValueError):
@@ -146,14 +135,13 @@ def describe_ranges(begin: Mapping[Partition, int], end: Mapping[Partition, int]
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotStore:
-    """A directory of ``<sha256>.parquet`` and ``<sha256>.json``; writing the same content again changes nothing.
+class SnapshotStore(SnapshotFiles):
+    """Snapshots as files named by their SHA-256; writing the same content again changes nothing.
 
     ``retention_ms`` (wall) is how long a snapshot is kept that nothing names; None keeps all. ``dvc`` is where each one
-    is tracked as well.
+    is tracked as well. With ``objects`` what asks there raises ``Retryable`` while it does not answer.
     """
 
-    directory: Path
     retention_ms: int | None = None
     dvc: DvcRepository | None = None
 
@@ -161,7 +149,8 @@ class SnapshotStore:
     def of(cls, settings: SnapshotSettings) -> Self:
         """Return the store that a configuration describes."""
         dvc = None if settings.dvc is None else DvcRepository(settings.dvc)
-        return cls(settings.directory, settings.retention, dvc)
+        objects = None if settings.object_store is None else ObjectStore(settings.object_store)
+        return cls(settings.directory, objects, settings.retention, dvc)
 
     def write(self, rows: pl.DataFrame | Iterable[pl.DataFrame], facts: Mapping[str, Any]) -> Snapshot:
         """Store a frame, or pieces that come by time and event id; holds a piece in memory.
@@ -171,7 +160,7 @@ class SnapshotStore:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         pieces = [rows.sort(TIME, EVENT_ID)] if isinstance(rows, pl.DataFrame) else rows
-        with _unfinished(self.directory) as part:
+        with unfinished(self.directory) as part:
             file = SnapshotFile(part)
             try:
                 for piece in pieces:
@@ -180,10 +169,11 @@ class SnapshotStore:
             finally:
                 file.abandon()
             digest = digest_of(part)
+            self.fetch_manifest(digest)
             # The topics still hold what was erased here: the same request, made again, must not bring it back.
             if self.tombstone(digest) is not None:
                 return self._instead(digest)
-            path = self.directory / f"{digest}.parquet"
+            path = self.rows_path(digest)
             size = part.stat().st_size
             # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would
             # not.
@@ -191,7 +181,7 @@ class SnapshotStore:
                 # Wanted again, so young again: a request that has not recorded it yet must not lose it to its age.
                 path.touch()
             else:
-                _publish(part, path)
+                publish(part, path)
         manifest = {
             "schema": "snapshot",
             "schema_version": MANIFEST_VERSION,
@@ -209,9 +199,10 @@ class SnapshotStore:
         beside = self.manifest_path(digest)
         # The first manifest stays: another request with the same rows must not rewrite where the first one's came from.
         if not beside.exists():
-            with _unfinished(self.directory) as part:
+            with unfinished(self.directory) as part:
                 part.write_text(json.dumps(manifest, indent=1, sort_keys=True))
-                _publish(part, beside)
+                publish(part, beside)
+        self.send(digest)
         self._track()
         return Snapshot(digest, path, json.loads(beside.read_bytes()))
 
@@ -233,12 +224,25 @@ class SnapshotStore:
     def find(self, digest: str) -> Snapshot | None:
         """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged.
 
-        Of one from which somebody was erased it is what became of it, under its new digest.
+        Of one from which somebody was erased it is what became of it, under its new digest. Brought from the object
+        store where it is not here.
         """
+        fetched = self.fetch_manifest(digest)
+        while (tombstone := self.tombstone(digest)) is not None:
+            # Erased elsewhere, and what it became is there: the copy goes as well.
+            if fetched:
+                self.rows_path(digest).unlink(missing_ok=True)
+            digest = str(tombstone["became"])
+            fetched = self.fetch_manifest(digest)
+        self.fetch_rows(digest)
+        return self.local(digest)
+
+    def local(self, digest: str) -> Snapshot | None:
+        """Return what ``find`` does, without asking the object store."""
         digest = self._became(digest)
-        path = self.directory / f"{digest}.parquet"
+        path = self.rows_path(digest)
         # A digest may come from a card in the registry; only a SHA-256 becomes part of a path.
-        if not _SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
+        if not SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
             return None
         found = digest_of(path)
         if found != digest:
@@ -258,10 +262,6 @@ class SnapshotStore:
             raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")
         return newest_rows(snapshot.path, most)
 
-    def manifest_path(self, digest: str) -> Path:
-        """Return where the manifest of a digest lies."""
-        return self.directory / f"{digest}.json"
-
     def expire(self, named: Callable[[], Iterable[str]]) -> list[str]:
         """Remove what is past its retention and not ``named``, nor a base of what is; returns the digests.
 
@@ -273,18 +273,18 @@ class SnapshotStore:
 
     def prune(self, named: Callable[[], Iterable[str]], older_than_s: float) -> list[str]:
         """Remove snapshots last written before ``older_than_s`` (Unix seconds); see ``expire``."""
-        # Age by the wall, from the file: a snapshot of a replayed year is as old as the day that wrote it.
-        old = [path for path in sorted(self.directory.glob("*.parquet")) if path.stat().st_mtime < older_than_s]
+        old = sorted(digest for digest, written in self.written().items() if written < older_than_s)
         kept = self._with_bases(named()) if old else set()
-        removed = [path for path in old if path.stem not in kept]
-        for path in removed:
-            path.unlink()
-            self.manifest_path(path.stem).unlink(missing_ok=True)
+        removed = [digest for digest in old if digest not in kept]
+        for digest in removed:
+            self.remove(self.rows_path(digest))
+            self.remove(self.manifest_path(digest))
+        self.drop_copies()
         # What a process that was killed left of a file it never finished.
         for part in self.directory.glob(PART + "*"):
             if part.stat().st_mtime < older_than_s:
                 part.unlink(missing_ok=True)
-        return [path.stem for path in removed]
+        return removed
 
     def _with_bases(self, digests: Iterable[str]) -> set[str]:
         """Return the digests with those of the snapshots whose rows they took over, to the first of each chain."""
@@ -292,26 +292,14 @@ class SnapshotStore:
         waiting = list(digests)
         while waiting:
             digest = waiting.pop()
+            self.fetch_manifest(digest)
             # A registry shared with another site names snapshots that lie on its disk.
-            if digest in found or not _SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
+            if digest in found or not SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
                 continue
             found.add(digest)
             manifest = json.loads(self.manifest_path(digest).read_bytes())
             waiting += [one for one in (manifest.get("base"), manifest.get("became")) if one]
         return found
-
-    def bury(self, digest: str, tombstone: str) -> None:
-        """Put a tombstone in place of a manifest; the file that it was about is the caller's to remove."""
-        with _unfinished(self.directory) as part:
-            part.write_text(tombstone)
-            _publish(part, self.manifest_path(digest))
-
-    def tombstone(self, digest: str) -> Mapping[str, Any] | None:
-        """Return what lies in place of the manifest of rows that somebody was erased from, or None."""
-        if not _SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
-            return None
-        manifest = json.loads(self.manifest_path(digest).read_bytes())
-        return manifest if manifest.get("schema") == TOMBSTONE else None
 
     def _became(self, digest: str) -> str:
         """Follow the tombstones from a digest to what is there now."""
@@ -329,12 +317,13 @@ class SnapshotStore:
                 f"then, is not in {self.directory}; put it back, or ask again when the topics hold them no more"
             )
         found.path.touch()
+        self.send(found.digest)
         return found
 
     def _some(self) -> str:
         # Five digests fit a line of a terminal that shows the error; the directory has the rest.
-        newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
-        return ", ".join(path.stem for path in newest[:5]) or "none is stored"
+        written = self.written()
+        return ", ".join(sorted(written, key=lambda one: written[one], reverse=True)[:5]) or "none is stored"
 
 
 def merge_base(rows: pl.DataFrame, base: pl.DataFrame, first: int | None) -> pl.DataFrame:
@@ -352,29 +341,6 @@ def merge_base(rows: pl.DataFrame, base: pl.DataFrame, first: int | None) -> pl.
     # Not strict: an old value that does not fit today's type becomes null; strict, the whole request would fail for it.
     older = older.select(shared).cast({name: rows.schema[name] for name in shared}, strict=False)
     return pl.concat([older, rows], how="diagonal").select(rows.columns)
-
-
-@contextmanager
-def _unfinished(directory: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; what is left of it when the block ends is removed."""
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=PART, delete=False) as file:
-        part = Path(file.name)
-    try:
-        yield part
-    finally:
-        # A full disk is not made fuller by each try.
-        part.unlink(missing_ok=True)
-
-
-def _publish(part: Path, path: Path) -> None:
-    """Give a file that is complete its name, so that it is whole or absent, whenever the process dies."""
-    with part.open("rb") as file:
-        # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file, and
-        # `find` would call it damaged.
-        os.fsync(file.fileno())
-    # The temporary file is 0600. Rows of customers: the group may read them (trainer, auditor), nobody else.
-    part.chmod(0o640)
-    part.replace(path)
 
 
 def digest_of(path: Path) -> str:

@@ -9,11 +9,13 @@ from typing import Final
 
 from stationkeeper.check.finding import SetupCheck
 from stationkeeper.config import Config
+from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.deploy.targets import abilities_of, serves, target_for
 from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.process.wiring import target_settings
 from stationkeeper.registry import Registry
+from stationkeeper.retrain.snapshot.object_store import ObjectStore, ObjectStoreError
 from stationkeeper.retrain.training.process import search_path
 from stationkeeper.streams.errors import Retryable
 
@@ -43,6 +45,8 @@ def check_platform(config: Config) -> Iterator[SetupCheck]:
         yield SetupCheck("registry", "ok", "not needed: no model has a retrain: section")
         return
     yield _registry(config)
+    if config.snapshots.object_store is not None:
+        yield _object_store(config.snapshots.object_store)
     trainers = [(one.retrain.trainer, one.retrain.parameters) for one in config.models.values() if one.retrain]
     # Two models may give one trainer the same parameters: it is tried once.
     for name, parameters in sorted({(name, json.dumps(given, sort_keys=True)) for name, given in trainers}):
@@ -56,6 +60,14 @@ def _registry(config: Config) -> SetupCheck:
     except Retryable as error:
         return SetupCheck("registry", "failed", str(error))
     return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])
+
+
+def _object_store(url: str) -> SetupCheck:
+    try:
+        found = ObjectStore(url).written()
+    except (ObjectStoreError, Retryable) as error:
+        return SetupCheck("snapshots", "failed", str(error))
+    return SetupCheck("snapshots", "ok", f"{masked(url)} holds {sum(name.endswith('.parquet') for name in found)}")
 
 
 def check_trainer(name: str, parameters: str = "{}") -> SetupCheck:

@@ -187,7 +187,7 @@ def _verified(settings: "Config", chain: "Chain", reader: "Reader", topics: "Top
             return None
 
     known = read_references(reader, topics, chain.candidate.model) if chain.candidate else {}
-    store = SnapshotStore(settings.snapshots.directory)
+    store = SnapshotStore.of(settings.snapshots)
     return verify_chain(chain, store, Registry(settings.registry), known, code_of)
 
 
@@ -322,10 +322,10 @@ def evidently_report(
     from stationkeeper.config import load
     from stationkeeper.evidently.environment import ready
     from stationkeeper.evidently.report import job_of, read_current, read_reference, run
+    from stationkeeper.retrain.snapshot import SnapshotStore
 
-    job = job_of(
-        read_reference(reference), read_current(current, load(config, refuse=True).snapshots.directory), prediction
-    )
+    snapshots = SnapshotStore.of(load(config, refuse=True).snapshots)
+    job = job_of(read_reference(reference), read_current(current, snapshots), prediction)
     if not ready():
         typer.echo("making an environment for Evidently in the cache, once (about 700 MB)", err=True)
     metrics = run(job, output)

@@ -114,7 +114,7 @@ def verify_version(
     from stationkeeper.retrain.verification import train_again
 
     settings = load(config)
-    store = SnapshotStore(settings.snapshots.directory)
+    store = SnapshotStore.of(settings.snapshots)
     found = train_again(Registry(settings.registry), store, model=model, version=version)
     if json:
         print_json(found.to_json())

@@ -372,7 +372,7 @@ def gate(
     mine = settings.models.get(model)
     outcome = gate_version(
         Registry(settings.registry),
-        SnapshotStore(settings.snapshots.directory),
+        SnapshotStore.of(settings.snapshots),
         mine.retraining() if mine else RetrainSettings(),
         model=model,
         candidate=candidate,

@@ -46,13 +46,13 @@ def read_reference(path: Path) -> Reference:
         raise ReportRefused(f"{path}: {error}") from None
 
 
-def read_current(name: str, snapshots: Path) -> pl.DataFrame:
+def read_current(name: str, snapshots: SnapshotStore) -> pl.DataFrame:
     """Read rows: a table by its path, or a snapshot by its SHA-256; raises ``ReportRefused``."""
     path = Path(name)
     # A digest has no suffix: a mistyped file name must be told as a missing file, not as an unknown snapshot.
     if not path.exists() and not path.suffix:
         try:
-            return SnapshotStore(snapshots).read(name)
+            return snapshots.read(name)
         except SnapshotError as error:
             raise ReportRefused(str(error)) from None
     return read_table(path).frame()

@@ -75,6 +75,8 @@ def _snapshot(candidate: Candidate, store: SnapshotStore) -> DigestCheck:
         snapshot = store.find(digest)
     except (SnapshotError, OSError) as error:
         return DigestCheck("snapshot", "wrong", str(error))
+    except Retryable as error:
+        return DigestCheck("snapshot", "not checked", str(error))
     # Absent is not wrong: snapshots lie on the trainer's machine, and those that no version names are deleted.
     if snapshot is None:
         why = f"{digest} is not in {store.directory}: run this where the role retrain runs, or it was deleted"

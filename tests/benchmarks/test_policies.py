@@ -1,13 +1,15 @@
 """The comparison of retraining policies: hindsight is a bound, and no policy sees what is to come."""
 
+import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.measure.plot import amounts
-from benchmarks.policies.matrix import Losses, losses
+from benchmarks.policies.matrix import Losses, kept_losses, losses
 from benchmarks.policies.peers import cara, drifted, upf
 from benchmarks.policies.policies import best, every, never, policies, run, shipped
 from benchmarks.policies.streams import CHANGE, PERIODS, WORLD_ROWS, shares, world
@@ -21,7 +23,7 @@ def abrupt() -> Losses:
 def test_no_policy_is_cheaper_than_hindsight(abrupt: Losses):
     for price in (1.0, 50.0, 1_000.0):
         least = best(abrupt, price)
-        for name, decide in policies(abrupt, price).items():
+        for name, decide in policies(abrupt)(price).items():
             assert run(abrupt, price, decide).cost >= least.cost - 1e-9, name
 
 
@@ -103,6 +105,20 @@ def test_rules_of_others_do_not_see_what_is_to_come(abrupt: Losses):
         price = 0.1 * abrupt.unit
         before, after = make(abrupt, price), make(changed, price)
         assert [before(at, [1]) for at in range(2, CHANGE)] == [after(at, [1]) for at in range(2, CHANGE)]
+
+
+def test_losses_that_are_kept_are_those_that_were_computed(tmp_path: Path):
+    stream = world("none", 5)
+    made, again = (kept_losses(stream, tmp_path) for _ in range(2))
+    (path,) = tmp_path.iterdir()
+    assert np.array_equal(made.wrong, again.wrong, equal_nan=True)
+    assert all(np.array_equal(made.errors[version], again.errors[version]) for version in made.errors)
+    # Other rows are not taken for these.
+    kept_losses(world("none", 6), tmp_path)
+    assert len([*tmp_path.iterdir()]) == 2
+    path.write_bytes(pickle.dumps({}))
+    with pytest.raises(TypeError):
+        kept_losses(stream, tmp_path)
 
 
 def test_a_bar_of_twice_the_amount_is_twice_as_long():

@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.bootstrap import training_rows
 from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore
-from stationkeeper.retrain.snapshot.snapshot import TOMBSTONE
+from stationkeeper.retrain.snapshot.files import TOMBSTONE
 from stationkeeper.retrain.training.job import JOB_FILE
 from stationkeeper.retrain.verification import ALIKE, Retrained, distance, train_again
 from tests.retrain.bank import HOUR, START, Bank, transactions

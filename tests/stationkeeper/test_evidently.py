@@ -20,6 +20,7 @@ from stationkeeper.evidently.report import Job, ReportRefused, job_of, read_curr
 from stationkeeper.evidently.rows import apportion, rows_of
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.reference import NumericCells, Reference
+from stationkeeper.retrain.snapshot import SnapshotStore
 from stationkeeper.streams.errors import Retryable
 
 DEFINITION = {
@@ -131,9 +132,9 @@ def test_a_job_compares_the_columns_that_both_have(reference: Reference) -> None
 
 def test_rows_are_a_file_or_a_snapshot(tmp_path: Path) -> None:
     with pytest.raises(ReportRefused, match="no snapshot 0123abcd in"):
-        read_current("0123abcd", tmp_path)
+        read_current("0123abcd", SnapshotStore(tmp_path))
     (tmp_path / "rows.csv").write_text("a;b\n1;NA\n2;3\n")
-    assert read_current(str(tmp_path / "rows.csv"), tmp_path).rows() == [(1, None), (2, 3)]
+    assert read_current(str(tmp_path / "rows.csv"), SnapshotStore(tmp_path)).rows() == [(1, None), (2, 3)]
 
 
 def test_the_verb_says_what_evidently_said(

@@ -24,6 +24,9 @@ _PRIOR_WEEKS, _PRIOR_RISE = 4.0, 0.2
 # the .18 that it expects. At half of it the first forecasts would claim to be sure, at double nothing is ever told.
 _PRIOR_SPREAD = 0.1
 
+# The standard error of the cure that goes with it, whatever the fresh loss.
+_PRIOR_CURE_SPREAD = _PRIOR_SPREAD / (_PRIOR_RISE * PRIOR_PAIRS**0.5)
+
 # Standard errors on either side of a forecast that is told: nine of ten lie between.
 _NINE_OF_TEN = 1.645
 
@@ -116,6 +119,8 @@ class AgeingCurve:
     cure: float
     spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Variance of ``growth``, covariance of both, variance of ``cure``."""
+    rise: float = 0.0
+    """The largest rise that something was learned from."""
 
     @classmethod
     def fit(cls, history: Sequence[ServedVersion]) -> "AgeingCurve":
@@ -140,7 +145,22 @@ class AgeingCurve:
         spread = variance * np.linalg.inv(normal)
         # A loss that falls with age would say never to retrain again on the strength of one lucky week.
         growth, cure = np.maximum(found, 0.0).tolist()
-        return cls(growth, cure, (float(spread[0, 0]), float(spread[0, 1]), float(spread[1, 1])))
+        rise = float(features[:, 1].max(initial=0.0))
+        return cls(growth, cure, (float(spread[0, 0]), float(spread[0, 1]), float(spread[1, 1])), rise)
+
+    def cured(self, lost: float) -> AgeingForecast:
+        """Return how much of a row's loss above the usual one a new version takes away.
+
+        Up to the largest rise that something was learned from it is the share that was learned: seasons rise so far,
+        and a new version has them too. What lies above no season has shown, so what seasons taught does not damp it: it
+        goes by the prior, or by what was learned where that is more. By hand: seasons of 3 points taught .1, then 28
+        points are lost: .1 x 3 + .5 x 25 = 12.8 go. No model takes away more than what rose.
+        """
+        season = min(lost, self.rise)
+        above = lost - season
+        mean = self.cure * season + max(self.cure, CURE) * above
+        half = _NINE_OF_TEN * (self.spread[2] ** 0.5 * abs(season) + _PRIOR_CURE_SPREAD * above)
+        return AgeingForecast(min(mean, lost), max(mean - half, 0.0), min(mean + half, lost))
 
     def forecast(self, features: Floats) -> AgeingForecast:
         """Return what ``features`` (of `ageing_features`, or a sum of such) come to, with its interval."""

@@ -187,10 +187,10 @@ class AgeRecord:
         It will not where the whole interval says so; where only the mean does it may pay, and is asked again while the
         incident is open.
 
-        That is its loss a row for the rows of ``HORIZON_WEEKS``, of which a new version takes the share away that it
-        takes of any rise (`AgeingCurve.cure`: the rest is the season's, and stays), by the share of retrainings that
-        helped so far, against the price. By hand: 2 points of 1 000 rows a week are 40 wrong answers in two weeks, of
-        which half go, a price of 50 is not paid.
+        That is its loss a row for the rows of ``HORIZON_WEEKS``, of which a new version takes a part away
+        (`AgeingCurve.cured`: the rest is the season's, and stays), by the share of retrainings that helped so far,
+        against the price. By hand: 2 points of 1 000 rows a week are 40 wrong answers in two weeks, of which half go, a
+        price of 50 is not paid.
         """
         # The week that goes on is a part of one. Of versions before, too: a new one has no whole week, and the traffic
         # and the price are known all the same.
@@ -201,19 +201,17 @@ class AgeRecord:
             return ""
         helps, curve = help_share(*self.cures), AgeingCurve.fit(history)
         rows = _rows_a_week(weeks) * HORIZON_WEEKS * helps
-        # No model takes away more than what rose.
-        share = min(curve.cure, 1.0)
-        spared = rows * share * harm.lost
+        spared = rows * curve.cured(harm.lost).mean
         if spared >= self._cost:
             return ""
-        low, high = (curve.forecast(np.array([0.0, rows * lost])) for lost in (harm.low, harm.high))
-        most = min(high.high, rows * harm.high)
+        least, most = rows * curve.cured(harm.low).low, rows * curve.cured(harm.high).high
+        share = spared / (rows * harm.lost) if rows * harm.lost else 0.0
         seldom = f", times {helps:.2f} as {self.cures[1]} of {sum(self.cures)} did not help" if self.cures[1] else ""
         verdict = "will not pay" if most < self._cost else "not shown to pay so far"
         return (
-            f"{verdict}: {spared:.0f} wrong answers ({low.low:.0f} to {most:.0f}) in "
+            f"{verdict}: {spared:.0f} wrong answers ({least:.0f} to {most:.0f}) in "
             f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows, as a new version takes away "
-            f"{share:.0%} of a rise{seldom}; a retraining costs {self._cost:g}"
+            f"{share:.0%} of the loss{seldom}; a retraining costs {self._cost:g}"
         )
 
     def asked(self, requests: Iterable[RetrainRequest], now: int) -> None:

@@ -6,16 +6,25 @@ Prints what was seen, without the limits of time of a test::
     python -m pytest --timeout 0 -o faulthandler_timeout=0 -s tests/retrain/service/test_kills.py
 """
 
+import multiprocessing
+import os
 import random
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
 from stationkeeper.retrain.core.reasons import RequestStage
+from stationkeeper.retrain.training import process
+from stationkeeper.retrain.training.train import main as train
 from stationkeeper.streams.errors import Fatal, Retryable
 from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.settings import KafkaSettings
 from tests.reliability.ledger import long_form, rounds
 from tests.retrain.bank import Bank, a_request
 from tests.retrain.service.test_stage import KILLS, World
@@ -23,8 +32,53 @@ from tests.waiting import until
 
 # Disturbances of one retraining: more of them only begin the same steps again.
 A_REQUEST = 10
-# Turns after a stage was reached: a step takes up to some hundreds of them, so that most are hit within.
-MOST_TURNS = 300
+# Turns of ten milliseconds after a stage was reached: a step takes up to some hundred of them, so that most are hit
+# within. Turns of one would spend the processor that the steps need.
+MOST_TURNS = 60
+KAFKA = KafkaSettings(flush_interval=0, poll_timeout=10)
+
+# Imported once for all trainings of the drill: a fresh interpreter takes seconds, and what it imports is not on trial.
+SERVER = multiprocessing.get_context("forkserver")
+LOADED = ["tests.retrain.service.test_kills", "stationkeeper.retrain.training.training"]
+
+
+def forked(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+    """Train in a session of its own with the environment and the log that a training has."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    with Path(log).open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    sys.exit(train([*arguments]))
+
+
+class ForkedTraining:
+    """What `TrainingProcess` asks of `subprocess.Popen`, forked from a server that has imported everything."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], stdout: BinaryIO, **_: object) -> None:
+        # Without the parent's id: here that is the server, which lives as long as the tests do.
+        self._process = SERVER.Process(target=forked, args=(command[-2:-1], dict(env), stdout.name), daemon=True)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> None:
+        # A training that was killed has ended: the bound is for a test that would otherwise hang.
+        self._process.join(60)
+        assert self._process.exitcode is not None
+
+
+@pytest.fixture
+def cheap_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Read by the server when it starts; its threads would not live in what is forked from it.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    SERVER.set_forkserver_preload(LOADED)
+    instead = SimpleNamespace(Popen=ForkedTraining, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(process, "subprocess", instead)
 
 
 def versions(world: World, request: str) -> list[str]:
@@ -64,7 +118,7 @@ def disturb(world: World, loop: Loop, request: str, rng: random.Random, seen: Co
 
 def turn_for_ever(loop: Loop) -> None:
     """Turn until it raises; ends by itself in a test that would otherwise hang."""
-    for _ in range(100_000):
+    for _ in range(10_000):
         loop.turn()
 
 
@@ -77,9 +131,10 @@ def _behind(world: World, request: str, stage: RequestStage) -> bool:
 # Two hundred real trainings take longer than CI has: `test_stage` kills a retraining at each stage there, once.
 @pytest.mark.slow
 @pytest.mark.skipif(not long_form(), reason="takes minutes: STATIONKEEPER_RELIABILITY_ROUNDS says how many")
+@pytest.mark.usefixtures("cheap_trainings")
 def test_retrainings_that_are_killed_and_paused_give_one_candidate_each(bank: Bank, tmp_path: Path) -> None:
     rng, seen = random.Random(20_261_129), Counter[str]()
-    world = World(bank, tmp_path, bank.settings, bank.registry)
+    world = World(bank, tmp_path, bank.settings, bank.registry, KAFKA)
     world.traffic()
     asked = 0
     try:

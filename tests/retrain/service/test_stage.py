@@ -53,6 +53,7 @@ class World:
     directory: Path
     settings: RetrainSettings
     registry: Registry
+    kafka: KafkaSettings = KAFKA
     log: MemoryLog = field(default_factory=MemoryLog)
     loops: list[Loop] = field(default_factory=list)
 
@@ -77,8 +78,8 @@ class World:
             self.directory / "work",
         )
         stage = Retrain({"bank": inputs}, T, steps)
-        source, sink = MemorySource(self.log, KAFKA, "retrain"), MemorySink(self.log, KAFKA, "retrain")
-        self.loops.append(Loop(stage, source, sink, MemoryReader(self.log), KAFKA))
+        source, sink = MemorySource(self.log, self.kafka, "retrain"), MemorySink(self.log, self.kafka, "retrain")
+        self.loops.append(Loop(stage, source, sink, MemoryReader(self.log), self.kafka))
         return self.loops[-1]
 
     def traffic(self, rows: int = 3_000, *, shifted: bool = True, seed: int = 2, until: int = START + 8 * HOUR) -> None:
@@ -114,8 +115,10 @@ class World:
         return list(zip(log.keys, log.values, strict=True))
 
     def stage_of(self, request: str = "req-1") -> RequestStage | None:
-        state = self.states().get(request)
-        return state.stage if state else None
+        # Its last record alone: this is asked at every turn.
+        log, key = self.log.at(Partition(T.retrain_state.name, 0)), request.encode()
+        last = next((log.values[i] for i in range(len(log.keys) - 1, -1, -1) if log.keys[i] == key), None)
+        return RetrainState.decode(last).stage if last else None
 
     def finished(self) -> bool:
         stage = self.stage_of()
@@ -388,7 +391,7 @@ def test_a_full_disk_is_waited_for_and_leaves_nothing_behind(world: World, monke
 
     store = world.bank.snapshots.directory
     before = {path.name for path in store.iterdir()}
-    monkeypatch.setattr("stationkeeper.retrain.snapshot.snapshot.os.fsync", full)
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.files.os.fsync", full)
     # Rows that no test before stored: what is there under its name is not written again.
     world.traffic(seed=70)
     world.ask(a_request(world.bank.champion.version).encode())

@@ -191,7 +191,7 @@ def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
     ask(record, policy, 3)
     assert record.of_incident(small) == (
         "not shown to pay so far: 20 wrong answers (1 to 58) in 2 weeks of 1000 labelled rows, as a new version takes "
-        "away 50% of a rise; a retraining costs 50"
+        "away 50% of the loss; a retraining costs 50"
     )
     # It will not where the whole interval says so.
     refused = record.of_incident(replaced(small, high=0.024))
@@ -225,7 +225,7 @@ def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     record.cures = 0, 2
     assert record.of_incident(worse) == (
         "not shown to pay so far: 48 wrong answers (2 to 105) in 2 weeks of 1000 labelled rows, as a new version takes "
-        "away 50% of a rise, times 0.60 as 2 of 2 did not help; a retraining costs 50"
+        "away 50% of the loss, times 0.60 as 2 of 2 did not help; a retraining costs 50"
     )
     record.cures = 2, 2
     assert record.of_incident(worse) == ""
@@ -237,6 +237,18 @@ def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     assert part is not None
     assert part.spared == pytest.approx(whole.spared / 2)
     assert (whole.pays, part.pays) == (True, part.spent >= 30.0)
+
+
+def test_a_loss_beyond_what_seasons_showed_is_not_damped_by_what_they_taught():
+    # A season three points worse, in which 22 retrainings gave no version: a rise of its size stays.
+    weeks = tuple(Week(at, 1_000, 100 if at < 3 else 130) for at in range(32))
+    record = AgeRecord(200.0)
+    record.state = AgeState(versions=(ServedVersion(version="1", weeks=weeks, asked=tuple(range(8, 30))),))
+    season = Harm("measured", "", "accuracy", 0.03, 0.02, 0.04, 0.9, 500)
+    assert record.of_incident(season).startswith("will not pay")
+    # 28 points: half of the 25 that no season showed are 250 wrong answers in two weeks.
+    assert record.of_incident(replaced(season, lost=0.28, low=0.25, high=0.31)) == ""
+    assert record.of_incident(replaced(season, lost=0.2, low=0.05, high=0.35)).startswith("not shown to pay so far")
 
 
 def test_what_the_gate_saw_of_a_version_is_kept_with_it_alone():
