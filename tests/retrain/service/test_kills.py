@@ -39,7 +39,10 @@ KAFKA = KafkaSettings(flush_interval=0, poll_timeout=10)
 
 # Imported once for all trainings of the drill: a fresh interpreter takes seconds, and what it imports is not on trial.
 SERVER = multiprocessing.get_context("forkserver")
-LOADED = ["tests.retrain.service.test_kills", "stationkeeper.retrain.training.training"]
+LOADED = [
+    *("tests.retrain.service.test_kills", "stationkeeper.retrain.training.training"),
+    *("onnxruntime", "skl2onnx", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"),
+]
 
 
 def forked(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
