@@ -262,6 +262,16 @@ def test_too_few_labels_are_waited_for(world: World):
     assert world.stage_of() is RequestStage.CANDIDATE
 
 
+def test_a_request_whose_labels_suffice_goes_on_without_the_pause_between_two_countings(world: World):
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    stage: Any = loop.stage
+    # A clock that stands: no pause is ever over.
+    stage._runner.monotonic = lambda: 0.0
+    world.run(loop, lambda: world.stage_of() is RequestStage.TRAINING, limit_s=60)
+
+
 def test_without_a_change_no_candidate_comes(world: World):
     world.settings = RetrainSettings.model_validate({**SMALL, "gate": {"looks": 1, "replicates": 500}})
     world.traffic(shifted=False)
