@@ -261,6 +261,20 @@ _WATCH = (
         "ratio",
     ),
     Metric(
+        "stationkeeper_fairness_gap_ratio",
+        "gauge",
+        ("model", "version", "segment", "rate"),
+        "A segment's approval, true or false positive rate less that of the others of its dimension, where fairness is "
+        "declared; of the champion, the 30 that are told or widest.",
+        "ratio",
+    ),
+    Metric(
+        "stationkeeper_fairness_gap_told",
+        "gauge",
+        ("model", "version", "segment", "rate"),
+        "1 while that gap is told: more than is tolerated, and not closed since.",
+    ),
+    Metric(
         "stationkeeper_label_completeness_ratio",
         "gauge",
         ("model",),

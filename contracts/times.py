@@ -1,7 +1,8 @@
 """Times at the edge: RFC 3339 or epoch, always to and from UTC milliseconds; durations such as ``30d``."""
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -78,6 +79,16 @@ def local_ms(ms: int, timezone: str) -> int:
     1970-01-01 00:00 UTC is 01:00 in Europe/Berlin: 3 600 000.
     """
     return ms if timezone == UTC_ZONE else ms + _offset_ms(ms // _QUARTER_MS, timezone)
+
+
+def day_numbers(days: Iterable[date]) -> frozenset[int]:
+    """Return how many days each lies after 1970-01-01, as ``day_number`` has them."""
+    return frozenset((day - date(1970, 1, 1)).days for day in days)
+
+
+def day_number(ms: int, timezone: str) -> int:
+    """Return how many days after 1970-01-01 the clock on the wall of a zone stands. By hand: 0 from 0 to 86 399 999."""
+    return local_ms(ms, timezone) // _UNITS["d"]
 
 
 def local_times(ms: Integers, timezone: str) -> Integers:

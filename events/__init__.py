@@ -38,7 +38,7 @@ from stationkeeper.events.mapping import (
 )
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
-from stationkeeper.events.score import decide, missing_label_words, outcomes
+from stationkeeper.events.score import confidences, decide, missing_label_words, outcomes
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind, ValueRules
 from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of, plain_value
 from stationkeeper.events.timestamps import ahead_of_broker, parse_instant
@@ -69,6 +69,7 @@ __all__ = [
     "Scalar",
     "ValueRules",
     "ahead_of_broker",
+    "confidences",
     "decide",
     "entity_hash",
     "forms",

@@ -191,10 +191,13 @@ class _Assembly:
             if any(isinstance(v, dict) and not all(0.0 <= share <= 1.0 for share in v.values()) for v in values):
                 return None
             positive = [self._form.positive.get(model, DEFAULT_POSITIVE) for model, _ in events.owners]
-            values = [
-                _from_shares(v, positive[owner]) if isinstance(v, dict) else v
+            answers = [
+                _from_shares(v, positive[owner]) if isinstance(v, dict) else (v, NAN)
                 for v, owner in zip(values, events.owner.tolist(), strict=True)
             ]
+            values = [answer for answer, _ in answers]
+            sure = np.array([share for _, share in answers])
+            events = replace(events, confidence=None if np.isnan(sure).all() else sure)
             kinds = set(map(type, values))
         if kinds <= {float, int}:
             return replace(events, prediction=NumberColumn(np.fromiter(values, np.float64, self._n)))
@@ -204,8 +207,9 @@ class _Assembly:
         return replace(events, prediction=number_column(values, ABSENT))
 
 
-def _from_shares(shares: dict[str, float], positive: str) -> float | str | None:
-    """The positive class's probability; for other classes the likeliest (the first by name among equals)."""
+def _from_shares(shares: dict[str, float], positive: str) -> tuple[float | str | None, float]:
+    """The positive class's probability; of other classes the likeliest (the first by name among equals) and its own."""
     if positive in shares:
-        return float(shares[positive])
-    return min(shares, key=lambda name: (-shares[name], name)) if shares else None
+        return float(shares[positive]), NAN
+    best = min(shares, key=lambda name: (-shares[name], name), default=None)
+    return (None, NAN) if best is None else (best, float(shares[best]))

@@ -172,9 +172,10 @@ class Events:
     ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
     ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "".
     ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``entity`` uint64[n] hashes
-    the entity, or the event's id where none is given; None if no record has one. ``segments`` holds a category
-    column for each dimension that records carry. ``label`` is a category column. ``extras`` are the fields that the
-    form asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
+    the entity, or the event's id where none is given; None if no record has one. ``confidence`` float64[n] is the
+    probability that came with a class as answer, NaN where none did; None if no record has one. ``segments`` holds a
+    category column for each dimension that records carry. ``label`` is a category column. ``extras`` are the fields
+    that the form asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
     """
 
     kind: Kind
@@ -189,6 +190,7 @@ class Events:
     latency: Floats | None = None
     weight: Floats | None = None
     entity: Hashes | None = None
+    confidence: Floats | None = None
     segments: Mapping[str, CategoryColumn] = field(default_factory=dict)
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
@@ -209,6 +211,7 @@ class Events:
             latency=None if self.latency is None else self.latency[index],
             weight=None if self.weight is None else self.weight[index],
             entity=None if self.entity is None else self.entity[index],
+            confidence=None if self.confidence is None else self.confidence[index],
             segments={name: column.at(index) for name, column in self.segments.items()},
             extras={name: [values[i] for i in index.tolist()] for name, values in self.extras.items()},
         )

@@ -34,6 +34,11 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
     return np.full(n, np.nan), np.zeros(n, np.bool_), np.ones(n, np.bool_)
 
 
+def confidences(events: Events) -> Floats:
+    """Return the probability of each answer that is one of several classes, float64[n]; 0 where none came with it."""
+    return np.zeros(len(events)) if events.confidence is None else np.nan_to_num(events.confidence)
+
+
 def missing_label_words(texts: Collection[str], positive: str) -> frozenset[str]:
     """Return the label texts that say that no truth is known: words for nothing, where the classes are numbers.
 

@@ -72,7 +72,11 @@ def profile(
     label = options.get("label")
     if reference.labels is None or prediction is None or label is None:
         return reference
-    labels = labels_in_order(reference.labels, reference, columns[prediction], columns[label], timeline)
+    named = options.get("confidence")
+    sure = None if named is None else numbers(columns[named]).values
+    labels = labels_in_order(
+        reference.labels, reference, columns[prediction], columns[label], timeline, confidence=sure
+    )
     return replace(reference, labels=labels)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from stationkeeper.contracts.messages import Rollout
-from stationkeeper.monitor.core.reference import NumericCells, Reference, load
+from stationkeeper.monitor.core.reference import NumericCells, Reference, Task, load
 from stationkeeper.monitor.settings import ModelSettings
 
 Key = tuple[str, str]
@@ -151,6 +151,11 @@ class References:
         reference = self.of(model, version)
         # As most labels of two classes are written, 0 and 1.
         return "1" if reference is None else reference.positive
+
+    def several(self, model: str, version: str) -> bool:
+        """Return whether the version answers with one of several classes, as a reference alone tells."""
+        reference = self.of(model, version)
+        return reference is not None and reference.task is Task.MULTICLASS
 
     def features(self, models: tuple[str, ...]) -> dict[str, bool]:
         """Return every feature that a reference of these models knows: whether all of them count it as a number."""

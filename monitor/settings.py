@@ -1,5 +1,6 @@
 """What one model's configuration says to the monitor: its topics, its panes, its budget and its limits."""
 
+from datetime import date
 from pathlib import Path as FilePath
 from typing import Annotated, Literal, Self
 
@@ -199,6 +200,8 @@ class ModelSettings(Settings):
     ``timezone`` is the IANA name of the zone whose clock traffic follows: hours and days that references and live panes
     teach are local, so that a change of the clock is no odd evening. Panes, budgets and times in messages stay in UTC.
     A changed zone moves what live panes taught of traffic at once; a reference keeps its own until the next is made.
+    ``holidays`` are days, by that clock, on which traffic is not like other days': drift and volume of their panes are
+    neither judged nor learned from, broken data and labels as ever.
     """
 
     name: Name
@@ -246,6 +249,7 @@ class ModelSettings(Settings):
     # The core's point; 0 finds a loss of a point within days, and calls the reference's own wear by its name too.
     error_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     timezone: Annotated[str, AfterValidator(check_timezone)] = UTC_ZONE
+    holidays: tuple[date, ...] = ()
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -132,6 +132,7 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
     features: Collection[str] | None = None,
     prediction: str | None = None,
     label: str | None = None,
+    confidence: str | None = None,
     positive: str | None = None,
     weight: str | None = None,
     categorical: Collection[str] = (),
@@ -149,10 +150,11 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
     ``time`` names a column of datetimes, texts or epoch numbers (their unit is found out where ``time_unit`` is None):
     rows in order of time teach dependence, daily movement and traffic, so that drift is judged from the first pane on.
     ``timezone`` is the IANA name of the zone whose clock tells their hours.
-    ``prediction`` is the model's score, ``label`` what turned out to be true, ``positive`` the label that scores are
-    about. ``text``, ``decimal`` and ``na`` say how texts are read (docs/files.md). ``sensitive`` features keep salted
-    hashes and edges of two digits only. ``columns`` of what is returned names what was left out, and why. Raises
-    ``ValueError`` naming the column and what to do. O(rows x features).
+    ``prediction`` is the model's score or class, ``label`` what turned out to be true, ``positive`` the label that
+    scores are about, ``confidence`` the column with the probability of an answer of several classes, from which
+    accuracy is estimated without labels. ``text``, ``decimal`` and ``na`` say how texts are read (docs/files.md).
+    ``sensitive`` features keep salted hashes and edges of two digits only. ``columns`` of what is returned names what
+    was left out, and why. Raises ``ValueError`` naming the column and what to do. O(rows x features).
     """
     from stationkeeper.profiling.from_table import profile_table
 
@@ -166,6 +168,7 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
         model=model,
         version=version,
         features=named,
+        confidence=confidence,
         positive=positive,
         weight=weight,
         categorical=categorical,

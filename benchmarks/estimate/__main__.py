@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.performance import estimate
-from stationkeeper.monitor.core.reference import Task, labels_of
+from stationkeeper.monitor.core.reference import Labels, Task, labels_of
 
 Floats = npt.NDArray[np.float64]
 Rows = tuple[Floats, npt.NDArray[np.bool_]]
@@ -26,6 +26,9 @@ WINDOW = 1_000
 REFERENCES = (500, 5_000)
 # By name: shift of the log-odds (the mix of inputs), and of the truth at each score (the concept).
 CHANGES = {"nothing": (0.0, 0.0), "inputs +.5": (0.5, 0.0), "inputs -1": (-1.0, 0.0), "concept +.5": (0.0, 0.5)}
+# Of three classes: by how much harder inputs are to tell apart (sd of the log-odds), and the share of truths that
+# became another class.
+SEVERAL = {"nothing": (0.0, 0.0), "harder inputs": (0.8, 0.0), "easier inputs": (-1.0, 0.0), "concept": (0.0, 0.1)}
 # Too sure by so much: a model whose scores need calibration, as most do.
 SLOPE = 0.7
 MEASURES = ("precision", "recall", "accuracy", "f1")
@@ -58,6 +61,35 @@ def rows(rng: np.random.Generator, count: int, shift: float, concept: float) -> 
     """Draw scores and truths."""
     odds = rng.normal(-1.0 + shift, 1.5, count)
     return 1 / (1 + np.exp(-odds)), rng.random(count) < 1 / (1 + np.exp(-SLOPE * odds - concept))
+
+
+def several(rng: np.random.Generator, count: int, shift: float, concept: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Draw the probability of each answer of three classes, and whether it was right.
+
+    ``shift`` makes inputs harder to tell apart; ``concept`` is the share of truths that became another class.
+    """
+    odds = rng.normal(0.0, 2.0 - shift, (count, 3))
+    shares, true = (np.exp(part) / np.exp(part).sum(1, keepdims=True) for part in (odds, SLOPE * odds))
+    truth = np.minimum((rng.random((count, 1)) > true.cumsum(1)).sum(1), 2)
+    truth = np.where(rng.random(count) < concept, (truth + 1) % 3, truth)
+    return shares.max(1), shares.argmax(1) == truth
+
+
+def several_row(size: int, windows: int, shift: float, concept: float) -> str:
+    """Return how often the accuracy of three classes lies within the estimate, how far off it was, and the loss."""
+    rng = np.random.default_rng(7)
+    within, off, moved = [], [], []
+    for _ in range(windows):
+        sure, right = several(rng, size, 0.0, 0.0)
+        at = score_bin(sure)
+        scored = np.stack([np.bincount(at[right == one], minlength=SCORE_BINS) for one in (False, True)], axis=1)
+        known = Labels(scored, np.array([0, int((~right).sum()), 0, int(right.sum())]), several=True)
+        sure, now = several(rng, WINDOW, shift, concept)
+        found = estimate(np.bincount(score_bin(sure), minlength=SCORE_BINS), known, 0.5).measures["accuracy"]
+        within.append(found.low <= now.mean() <= found.high)
+        off.append(abs(found.value - now.mean()))
+        moved.append(right.mean() - now.mean())
+    return f"{np.mean(within):.0%}, {np.mean(off):.3f} | {np.mean(moved):+.3f}"
 
 
 def realised(score: Floats, truth: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -121,6 +153,10 @@ def main() -> None:
                     shares.append(f"{np.mean(inside):.0%}, {np.mean(off):.3f}")
                 theirs = "; ".join(shares)
             print(f"| {size} | {change} | " + " | ".join(cells) + f" | {theirs} |", flush=True)
+    print("\n| reference | change, of three classes | accuracy: within, off | accuracy lost |\n|---|---|---|---|")
+    for size in REFERENCES:
+        for change, (shift, concept) in SEVERAL.items():
+            print(f"| {size} | {change} | {several_row(size, options.windows, shift, concept)} |", flush=True)
 
 
 if __name__ == "__main__":

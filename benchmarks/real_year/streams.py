@@ -5,6 +5,7 @@ import gzip
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ DAY_MS = 24 * HOUR_MS
 MONDAY_MS = 978_307_200_000
 ELEC_MS = 831_427_200_000
 NEW_YORK = "America/New_York"
+# The federal holidays of the United States in 2013, from the calendar: who runs the model writes them down in January.
+FEDERAL_HOLIDAYS = tuple(
+    date(2013, *day)
+    for day in ((1, 1), (1, 21), (2, 18), (5, 27), (7, 4), (9, 2), (10, 14), (11, 11), (11, 28), (12, 25))
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class RealStream:
 
     The first ``reference`` rows train the first version; a request waits for ``needed`` labelled rows since its change,
     or for ``wait`` ms. ``pane`` is in ms. ``changes`` are times of true changes, where they are known.
-    ``timezone`` is that of the source, where one is known.
+    ``timezone`` is that of the source, where one is known; ``holidays`` are what who runs it would declare.
     """
 
     name: str
@@ -42,6 +48,7 @@ class RealStream:
     categorical: tuple[str, ...] = ()
     changes: tuple[int, ...] = ()
     timezone: str = "UTC"
+    holidays: tuple[date, ...] = ()
 
 
 def flights() -> RealStream:
@@ -58,6 +65,7 @@ def flights() -> RealStream:
         *("flights", columns, times, label, known, HOUR_MS, first, 20_000, 70 * DAY_MS),
         categorical=CATEGORICAL,
         timezone=NEW_YORK,
+        holidays=FEDERAL_HOLIDAYS,
     )
 
 

@@ -12,7 +12,7 @@ from benchmarks.real_year.streams import DAY_MS, Array, RealStream
 from stationkeeper.backtesting.replay import Replay, ReplaySettings
 from stationkeeper.backtesting.table import Table
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
-from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.times import day_numbers, to_ms
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.incidents import Incident, RequestPolicy, RequestRules
 from stationkeeper.monitor.core.reference import Reference
@@ -143,6 +143,7 @@ def _reign(
         learn_traffic=QualitySettings().learn_traffic,
         categorical=stream.categorical,
         timezone=stream.timezone,
+        holidays=day_numbers(stream.holidays),
     )
     replay = Replay(table, settings, reference_of(stream, version, name), before)
     asked: Incident | None = None

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
-from stationkeeper.contracts.times import UTC_ZONE
+from stationkeeper.contracts.times import UTC_ZONE, day_number
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.charts import Chart
@@ -46,6 +46,7 @@ from stationkeeper.monitor.core.performance import (
     Performance,
     PerformanceState,
     judged,
+    judged_answers,
 )
 from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, Task, dump, load
@@ -57,6 +58,8 @@ __all__ = ["IncidentChanges", "Watch", "WatchSettings"]
 _DRIFT_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 # Of a pane without rows nothing but its silence can be judged.
 _JUDGED_EMPTY = frozenset({SubjectType.VOLUME})
+# Of a declared day nothing that had warned is over for being silent.
+_JUDGED_HOLIDAY = frozenset[SubjectType]()
 # Performance is judged when labels arrive (`Watch.learn`), not when a pane of events closes.
 _JUDGED = frozenset(SubjectType) - {SubjectType.PERFORMANCE}
 # The groups of `budget.SHARES` that have a drift detector each.
@@ -75,7 +78,8 @@ class WatchSettings:
     the week where the reference does not; None leaves them unjudged. ``error_tolerance`` is how far the error rate, and
     the share of positives at a score, may rise unremarked. ``timezone`` is the zone whose clock tells the hours that
     live panes teach; a reference with hours of its own keeps the zone that it was made in.
-    ``fairness`` says which dimensions the watch of all traffic compares.
+    ``fairness`` says which dimensions the watch of all traffic compares. ``holidays`` are days after 1970-01-01, by the
+    clock of ``timezone``, whose drift and volume are neither judged nor learned from.
     """
 
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
@@ -95,6 +99,7 @@ class WatchSettings:
     error_tolerance: float = TOLERANCE
     timezone: str = UTC_ZONE
     fairness: FairnessRules | None = None
+    holidays: frozenset[int] = frozenset()
 
 
 class WatchState(Kept, frozen=True):
@@ -169,35 +174,49 @@ class Watch:
         self.window.advance(pane.end)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
         # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
-        findings = [*self.quality.step(pane, elapsed), *([] if beside is None else [beside])]
+        holiday = declared(self.settings, pane.start)
+        findings = [*self.quality.step(pane, elapsed, holiday=holiday), *([] if beside is None else [beside])]
         if self.fairness is not None:
             findings += self.fairness.step(elapsed)
         if pane.rows:
             self.rows += pane.rows
             self.window.add(pane)
-            self.lifecycle.add(pane)
-            if self.period is None:
-                for drift in self.drifts:
-                    findings += drift.step(pane, elapsed)
-                findings += self._faults(findings, pane.end)
-            else:
-                findings = self._adopt(self.period, pane, findings)
+            # Charts show a declared day; evidence, dates and what is learned pass it over.
+            if not holiday:
+                self.lifecycle.add(pane)
+                findings = self._drift(pane, elapsed, findings)
         elif not findings and not self.lifecycle.incidents.open:
             return IncidentChanges()
         # First what evidence warns by its budget, then what must wait: that is not raised again.
         findings = [self._hold(one.levelled(self.settings.warnings_a_page), pane.end) for one in findings]
         # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
-        tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
-        back = self.lifecycle.recover(pane, frozenset(f.key for f in findings), volume_usual=self.quality.volume_usual)
+        judged_types = _JUDGED if pane.rows else _JUDGED_EMPTY
+        tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED_HOLIDAY if holiday else judged_types)
+        firing = frozenset(f.key for f in findings)
+        # What a declared day brings is no sign of what the days before drifted to, or came back to.
+        usual = self.quality.volume_usual
+        back = IncidentChanges() if holiday else self.lifecycle.recover(pane, firing, volume_usual=usual)
         return _both(back, self.lifecycle.fold(findings, tick))
+
+    def _drift(self, pane: Pane, elapsed: float, findings: list[Finding]) -> list[Finding]:
+        """Judge a pane's drift beside the findings of its quality, or learn from it while adopting."""
+        if self.period is not None:
+            return self._adopt(self.period, pane, findings)
+        for drift in self.drifts:
+            findings += drift.step(pane, elapsed)
+        return findings + broken_in_truth(self, findings, pane.end)
 
     def learn(self, pane: OutcomePane) -> IncidentChanges:
         """Take the labels that became known in a closed stretch of time: performance and concept."""
         if self.performance is None or self.adopting or not pane.rows:
             return IncidentChanges()
+        if self.reference.task is Task.MULTICLASS:
+            pane = judged_answers(pane, self.performance.labels)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.end - pane.start)
+        found = self.performance.step(pane, elapsed)
+        pane = counted_by_region(self.performance, pane)
         self.lifecycle.labelled.add(pane)
-        findings = [f.levelled(self.settings.warnings_a_page) for f in self.performance.step(pane, elapsed)]
+        findings = [f.levelled(self.settings.warnings_a_page) for f in found]
         back = self.lifecycle.recover_performance(pane)
         tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
         outcome = _both(back, self.lifecycle.fold(findings, tick))
@@ -269,21 +288,6 @@ class Watch:
             return finding
         return self.patience.hold(lowered, now, lambda begin: self.lifecycle.seen_since(finding, begin))
 
-    def _faults(self, findings: list[Finding], now: int) -> list[Finding]:
-        """The pages of drift that are broken data in truth, said as such beside the drift they explain."""
-        found = []
-        for finding in findings:
-            if (
-                finding.level == PAGE
-                and finding.kind in _DRIFT_KINDS
-                and not self.lifecycle.incidents.of_subject(finding.subject)
-                and not self.patience.slow(finding, now)
-            ):
-                fault = self.quality.reinterpret(finding, self.lifecycle.recent.total(finding.onset)[1])
-                if fault is not None:
-                    found.append(fault)
-        return found
-
     def _adopt(self, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
         """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
         period.add(pane)
@@ -315,6 +319,33 @@ class Watch:
         return SubjectCharts(
             self.reference, self.window, self.lifecycle, self.drifts, came=self.rows > 0, adopting=self.adopting
         )
+
+
+def declared(settings: WatchSettings, start: int) -> bool:
+    """Return whether a pane begins on a day that was declared to be none like the others."""
+    return bool(settings.holidays) and day_number(start, settings.timezone) in settings.holidays
+
+
+def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Finding]:
+    """Return the pages of drift that are broken data in truth, said as such beside the drift they explain."""
+    found = []
+    for finding in findings:
+        if (
+            finding.level == PAGE
+            and finding.kind in _DRIFT_KINDS
+            and not watch.lifecycle.incidents.of_subject(finding.subject)
+            and not watch.patience.slow(finding, now)
+        ):
+            fault = watch.quality.reinterpret(finding, watch.lifecycle.recent.total(finding.onset)[1])
+            if fault is not None:
+                found.append(fault)
+    return found
+
+
+def counted_by_region(performance: Performance | ErrorSize, pane: OutcomePane) -> OutcomePane:
+    """Return labels as they are kept: by input and score region, for thousands of panes are remembered."""
+    inputs = performance.inputs if isinstance(performance, Performance) else None
+    return replace(pane, regions=None if inputs is None or pane.regions is None else inputs.cells(pane.regions))
 
 
 def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPeriod | None:
@@ -363,7 +394,9 @@ def watched_performance(
     if labels.numeric:
         return ErrorSize(labels, alphas["performance"], len(settings.segments))
     key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
-    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key)
+    # Segments have no labelled rows by region: they would be most of what the join sends.
+    groups = [] if reference.regions is None or segment else reference.regions.names()
+    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key, groups)
 
 
 def compares(reference: Reference, settings: WatchSettings, segment: str) -> bool:

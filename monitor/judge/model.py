@@ -11,7 +11,7 @@ from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from stationkeeper.monitor.core.ageing import AgeState, CalendarState, FollowUpState
 from stationkeeper.monitor.core.incidents import RequestPolicyState
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, Task
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.escalation import Escalation, EscalationState
@@ -288,7 +288,8 @@ def _next_start(following: int | None, pending: Pending, watermark: int | None) 
 def _positives(references: References, model: str, champion: str | None) -> float | None:
     """The share of positives in the champion's labelled reference; None where there is none."""
     reference = None if champion is None else references.of(model, champion)
-    labels = None if reference is None else reference.labels
+    # Of several classes the two kinds are right and wrong answers, and a model may well be always right.
+    labels = None if reference is None or reference.task is Task.MULTICLASS else reference.labels
     if labels is None or not labels.rows or labels.numeric:
         return None
     return float(labels.scored[:, 1].sum() / labels.scored.sum())

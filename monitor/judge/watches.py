@@ -7,6 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import day_numbers
 from stationkeeper.contracts.wire import ArmDelta
 from stationkeeper.monitor.core.adoption import may_take_over
 from stationkeeper.monitor.core.finding import Finding
@@ -251,6 +252,7 @@ class Watches(Mapping[WatchKey, Watch]):
                 learn_traffic=settings.quality.learn_traffic or None,
                 error_tolerance=settings.error_tolerance,
                 timezone=settings.timezone,
+                holidays=day_numbers(settings.holidays),
                 fairness=None if settings.fairness is None else settings.fairness.rules,
             ),
         )

@@ -21,6 +21,7 @@ from stationkeeper.monitor.references import References
 from stationkeeper.monitor.status.performance import (
     PerformanceView,
     adoption_status,
+    fairness_samples,
     fairness_status,
     label_status,
     maturity_samples,
@@ -105,6 +106,7 @@ class ModelView:
             status["canary"] = rollout.canary
         self.status = status
         self.samples = self._samples(charts, incidents, state)
+        self.samples += fairness_samples(judge.name, champion or "", fairness or ())
 
     def advance(self) -> None:
         """Show how far the watermark is, or that an input stopped; nothing else moves while no pane closes."""

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,14 @@ def fairness_status(judge: ModelJudge, champion: str | None) -> list[FairnessSta
             for gap in gaps[:MOST_GAPS]
         ]
     return None
+
+
+def fairness_samples(model: str, version: str, gaps: Sequence[FairnessStatus]) -> Iterator[Sample]:
+    """Yield how far each segment's rate lies from the others', and whether that is told."""
+    for gap in gaps:
+        where = (model, version, gap["segment"], gap["rate"])
+        yield Sample("stationkeeper_fairness_gap_ratio", where, gap["value"] - gap["others"])
+        yield Sample("stationkeeper_fairness_gap_told", where, float(gap["open"]))
 
 
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
@@ -278,9 +287,9 @@ def _estimates(
     since: int,
     last: int,
 ) -> _Estimates | None:
-    """Return what is expected without labels; of two answers alone."""
-    labels = None if reference is None or reference.task not in {None, Task.BINARY} else judged(reference)
-    if labels is None:
+    """Return what is expected without labels; not of numbers, nor of several classes without probabilities."""
+    labels = None if reference is None else judged(reference)
+    if reference is None or labels is None or not (labels.several or reference.task in {None, Task.BINARY}):
         return None
     charts, now = judge.cohorts.charts, (judge.next or last) - judge.settings.window
     latest = estimate(charts.scored(*who, now), labels, threshold)

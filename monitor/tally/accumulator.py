@@ -15,7 +15,7 @@ from stationkeeper.contracts.wire import (
     pack,
     score_bin,
 )
-from stationkeeper.events import Events, Integers, decide
+from stationkeeper.events import Events, Integers, confidences, decide
 from stationkeeper.monitor.core.reference import (
     Counts,
     Marked,
@@ -287,6 +287,9 @@ class _Summary:
     def __init__(self, references: References, model: str, version: str, events: Events) -> None:
         threshold, positive = references.threshold(model, version), references.positive(model, version)
         score, self._positive, self._missing = decide(events, threshold, positive)
+        if references.several(model, version):
+            # What an answer among several is scored by: of a class alone nothing is known.
+            score = np.where(self._missing, np.nan, confidences(events))
         self._scored = ~np.isnan(score)
         self._bin = score_bin(score[self._scored])
         self._timed = np.zeros(0, np.int64)

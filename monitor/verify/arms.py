@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.wire import SCORE_EDGES
-from stationkeeper.monitor.core.reference import Reference
+from stationkeeper.monitor.core.reference import Reference, Task
 from stationkeeper.monitor.settings import ModelSettings
 
 _EDGES: Final = SCORE_EDGES.tolist()
@@ -33,8 +33,16 @@ class Decision(NamedTuple):
     positive: bool
 
 
-def decide_plainly(answer: Any, settings: ModelSettings, reference: Reference | None) -> Decision:
-    """Return the decision of one answer at the threshold in force."""
+def decide_plainly(answer: Any, share: float | None, settings: ModelSettings, reference: Reference | None) -> Decision:
+    """Return the decision of one answer at the threshold in force; ``share`` is the probability that came with it."""
+    decision = _decided(answer, settings, reference)
+    if decision.score is None or reference is None or reference.task is not Task.MULTICLASS:
+        return decision
+    # One of several classes is scored by its own probability, 0 where nobody told one.
+    return Decision(share or 0.0, bisect_right(_EDGES, share or 0.0), decision.positive)
+
+
+def _decided(answer: Any, settings: ModelSettings, reference: Reference | None) -> Decision:
     # Bin 0, because a join row carries one; that there is no score is told by the score itself.
     if answer is None:
         return Decision(None, 0, positive=False)

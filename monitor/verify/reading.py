@@ -155,6 +155,14 @@ def answer_of(form: Form, event: Found) -> Any:
     return min(answer, key=lambda name: (-answer[name], name)) if answer else None
 
 
+def share_of(form: Form, event: Found) -> float | None:
+    """Return the probability that came with a class as answer, None where none did."""
+    answer = at_path(event.data, form.paths["prediction"])
+    if not isinstance(answer, dict) or not answer or form.positive.get(event.model, "1") in answer:
+        return None
+    return float(max(answer.values()))
+
+
 def _fields(data: object) -> int:
     """Return how many keys a JSON value has, at every depth."""
     # A list of its own and no recursion: nesting is what the limit of fields is to be safe from.

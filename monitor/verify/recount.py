@@ -17,7 +17,7 @@ from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import LONGEST, OTHER
 from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
 from stationkeeper.monitor.verify.cells import tally_pair, tally_value
-from stationkeeper.monitor.verify.reading import MISSING, Found, PlainReader, answer_of, at_path
+from stationkeeper.monitor.verify.reading import MISSING, Found, PlainReader, answer_of, at_path, share_of
 
 
 class Key(NamedTuple):
@@ -151,7 +151,7 @@ class Recount:
 
     def _decide(self, event: Found, reference: Reference | None, segments: tuple[str, ...]) -> None:
         settings = self._models[event.model]
-        decision = decide_plainly(answer_of(self._form, event), settings, reference)
+        decision = decide_plainly(answer_of(self._form, event), share_of(self._form, event), settings, reference)
         latency = self._reader.field(event.data, "latency_ms")
         for segment in ("", *segments):
             arm = Arm(event.model, event.version, segment, event.time // settings.pane * settings.pane)

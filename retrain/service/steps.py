@@ -52,7 +52,7 @@ class ReferenceRows:
 
     ``features`` has a column for each of ``specs``; ``scores`` are out of sample where the model has seen the row;
     ``labels`` is NaN where unknown, 1.0 for the positive class, whose text events carry as ``positive``. Of several
-    classes both are indices in those of the card.
+    classes both are indices in those of the card, and ``confidence`` is the probability of each answer, NaN of others.
     """
 
     model: str
@@ -65,6 +65,7 @@ class ReferenceRows:
     labels: npt.NDArray[np.float64]
     snapshot: str
     positive: str = "1"
+    confidence: npt.NDArray[np.float64] | None = None
 
 
 class ReferenceBuilder(Protocol):
@@ -304,8 +305,13 @@ def reference_of(
     """Build the reference of a trained version from the rows since the change, labelled or not."""
     card = ModelCard.decode((directory / ARTIFACT_DIRECTORY / CARD_FILE).read_bytes())
     # With @, as the snapshot's own columns: a feature may be called score, and would be taken for the model's answer.
-    scored = pl.read_parquet(directory / SCORED_FILE).select(
-        EVENT_ID, pl.col("score").alias("@score"), pl.col("known").alias("@known")
+    found = pl.read_parquet(directory / SCORED_FILE)
+    scored = found.select(
+        EVENT_ID,
+        pl.col("score").alias("@score"),
+        pl.col("known").alias("@known"),
+        # A training that an older build began has none.
+        (pl.col("confidence") if "confidence" in found.columns else pl.lit(float("nan"))).alias("@confidence"),
     )
     frame = snapshots.read(job.digest, job.data_rows).join(scored, on=EVENT_ID)
     # The new version's normal is the world after the change; with rows from before it, the change would be drift again.
@@ -323,5 +329,6 @@ def reference_of(
             labels=rows["@known"].to_numpy(),
             snapshot=job.digest,
             positive=job.positive,
+            confidence=rows["@confidence"].to_numpy(),
         )
     )

@@ -70,10 +70,12 @@ class ScoredRows:
         if folds.beside.size:
             told = on_scale(told, folds.beside.reshape(-1), self.scores[1][folds.fresh])
         honest[self.rows[seen]] = told
+        sure = np.full(len(honest), np.nan)
         if self.job.task is ModelTask.MULTICLASS:
-            # The answer alone: of several classes a reference counts them and bins no score.
+            # The answer and its own probability: of several classes a reference counts the one and bins the other.
+            sure = honest.max(axis=1)
             honest = honest.argmax(axis=1).astype(np.float64)
-        columns = {EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}
+        columns = {EVENT_ID: table.ids, TIME: table.times, "score": honest, "confidence": sure, "known": table.labels}
         pl.DataFrame(columns).write_parquet(self.directory / SCORED_FILE)
 
     def write_shadow(self, thresholds: tuple[float, float]) -> Shadow | None:

@@ -57,8 +57,8 @@ class ReplaySettings:
     its label (None: the delay). Where rows have times more is waited for where labels come later, at most ``horizon``.
     ``adoption`` and ``learn_traffic`` are those of `WatchSettings`. ``renew`` is the number of rows after a page from
     which a new reference is built, as a retrained model would bring one: first from a quarter of them, so that the next
-    change is not slept through, then from all; 0 keeps the reference, so only the first change shows. Hours are those
-    of ``timezone``.
+    change is not slept through, then from all; 0 keeps the reference, so only the first change shows. Hours, and the
+    days of ``holidays`` (`WatchSettings`), are those of ``timezone``.
     """
 
     budget: Budget
@@ -78,6 +78,7 @@ class ReplaySettings:
     threshold: float | None = None
     positive: str | None = None
     timezone: str = UTC_ZONE
+    holidays: frozenset[int] = frozenset()
     # The daemon's own.
     delta: float = EFFECT_FLOOR
 
@@ -270,6 +271,7 @@ class Replay:
                 adoption=settings.adoption,
                 learn_traffic=settings.learn_traffic,
                 timezone=settings.timezone,
+                holidays=settings.holidays,
             ),
         )
         if self._before is not None:
@@ -314,8 +316,18 @@ class Replay:
             reference = inherit(reference, before)
         model, task = None, reference.task
         if label is not None:
+            # Of the table its columns are cut already.
+            mine = None if table.confidence is None else table.confidence[first:last]
             reference, model, task = _with_labels(
-                table, self.summary.notes, reference, data, columns, label, timeline, before, settings.positive
+                replace(table, confidence=mine),
+                self.summary.notes,
+                reference,
+                data,
+                columns,
+                label,
+                timeline,
+                before,
+                settings.positive,
             )
         for note in (f"{note}; {_held(settings)}" if not reference.adopted else note for note in reference.notes):
             if note not in self.summary.notes:
@@ -375,11 +387,13 @@ def _with_labels(
         notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
     if task is None:
         return reference, None, task
-    labels = labels_of(answers, label, task, reference.threshold, positive)
+    sure = None if model is not None else table.confidence
+    region = None if reference.regions is None else reference.regions.codes(data, len(label))
+    labels = labels_of(answers, label, task, reference.threshold, positive, confidence=sure, region=region)
     if task is Task.REGRESSION and not labels.numeric:
         notes.append("predictions are numbers and labels are not: not judged")
         return reference, None, task
-    labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
+    labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive, confidence=sure)
     if before is not None and before.labels is not None:
         labels = replace(labels, phi=max(labels.phi, before.labels.phi))
     return replace(reference, labels=labels, positive=positive, task=task), model, task

@@ -21,7 +21,8 @@ class Table:
 
     ``index`` int64[n] is each row's 0-based number in the input; ``times`` int64[n] are epoch milliseconds, or None
     where row number is time. ``label_times`` int64[n] say when a label became known (events), else None. ``untyped``
-    are columns whose JSON type nobody knows.
+    are columns whose JSON type nobody knows. ``confidence`` float64[n] is the probability that came with a class as
+    answer (events), else None.
     """
 
     columns: Mapping[str, Array]
@@ -33,6 +34,7 @@ class Table:
     model: str = "model"
     version: str = "1"
     untyped: tuple[str, ...] = ()
+    confidence: Array | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -54,4 +56,5 @@ def table_of(read: InputTable) -> Table:
         read.model or "model",
         read.version or "1",
         read.untyped,
+        read.confidence,
     )

@@ -16,6 +16,7 @@ from stationkeeper.retrain.service.steps import ReferenceRows
 _SCORE = "@score"
 _LABEL = "@label"
 _TIME = "@time"
+_SURE = "@confidence"
 
 
 def build_reference(rows: ReferenceRows, timezones: Mapping[str, str]) -> tuple[str, bytes]:
@@ -35,6 +36,9 @@ def build_reference(rows: ReferenceRows, timezones: Mapping[str, str]) -> tuple[
     labelled = bool(np.isfinite(rows.labels).any())
     if labelled:
         columns.append(truth.alias(_LABEL))
+    sure = several and rows.confidence is not None
+    if sure:
+        columns.append(pl.Series(_SURE, rows.confidence))
     reference = profile(
         pl.DataFrame(columns),
         model=rows.model,
@@ -43,6 +47,7 @@ def build_reference(rows: ReferenceRows, timezones: Mapping[str, str]) -> tuple[
         timezone=timezones.get(rows.model, UTC_ZONE),
         prediction=_SCORE,
         label=_LABEL if labelled else None,
+        confidence=_SURE if sure else None,
         categorical=[spec.name for spec in rows.specs if spec.kind is FeatureKind.CATEGORICAL],
         threshold=rows.card.threshold,
         task=Task(rows.card.task.value),

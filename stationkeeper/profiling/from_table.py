@@ -6,7 +6,7 @@ from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.tables import InputTable, TableRefused
 
-_TIME = "@time"
+_TIME, _SURE = "@time", "@confidence"
 _LEFT_OUT = "; not watched"
 
 
@@ -19,6 +19,9 @@ def profile_table(table: InputTable, **options: Any) -> tuple[Reference, tuple[s
     if table.times is not None:
         options["time"] = _TIME
         columns[_TIME] = table.times
+    if table.confidence is not None:
+        options["confidence"] = _SURE
+        columns[_SURE] = table.confidence
     features = options.pop("features", None)
     # An answer to watch is enough; without one a reference of nothing would be written, and nothing ever found.
     if features is None and not columns.keys() - {*table.parts, _TIME} and table.prediction is None:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 
 from stationkeeper.contracts.messages import Deployment, RetrainRequest
@@ -9,6 +10,7 @@ from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.charts import FEW_ROWS, SegmentPart
 from stationkeeper.monitor.core.performance import SegmentGap
+from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.fleet_status import installed_version
 from stationkeeper.page.frame import section, time_tag
@@ -60,6 +62,7 @@ def report_page(report: Report) -> str:
             else None,
             measures_table(report.performance) if report.performance else None,
             _gaps(report.gaps),
+            _told_gaps(report.cases),
         ),
         section("What was done to production", _deployments(report.deployments)),
         section("All verdicts", _findings(report.findings)),
@@ -255,6 +258,23 @@ def _gaps(gaps: tuple[SegmentGap, ...]) -> Html | None:
     ]
     heads = ("Rate", "Lowest", "Highest", "Gap", "Gap, 95 %", "Left out")
     return table("How far segments lie apart, of labelled rows", heads, rows, class_="numbers")
+
+
+def _told_gaps(cases: Sequence[Case]) -> Html | None:
+    """The gaps between a segment and the rest of its dimension that were told: each with its numbers and its end."""
+    told = [case for case in cases if case.first.cause == Cause.FAIRNESS]
+    if not told:
+        return None
+    rows = [
+        (
+            moment(case.first),
+            case.first.subject.removeprefix("fairness of "),
+            case.first.reason,
+            "not closed" if case.recovered is None else moment(case.recovered),
+        )
+        for case in told[:MAX_LISTED]
+    ]
+    return table("Fairness: gaps beyond what is tolerated", ("Told", "Dimension", "Gap", "Closed"), rows)
 
 
 def _harm(case: Case, report: Report) -> str:

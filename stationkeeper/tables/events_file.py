@@ -19,7 +19,10 @@ NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class EventRows:
-    """Rows of events in order of time: cells by column, their lines and times (ms), and when labels became known."""
+    """Rows of events in order of time: cells by column, their lines and times (ms), and when labels became known.
+
+    ``confidence`` float64[n] is the probability that came with a class as answer, None where none did.
+    """
 
     columns: dict[str, list[Any]]
     index: Array
@@ -28,6 +31,7 @@ class EventRows:
     model: str
     version: str
     notes: tuple[str, ...] = ()
+    confidence: Array | None = None
 
 
 def left_out(source: str, broken: int, lines: int, first: str) -> str:
@@ -69,6 +73,7 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
     index, times = np.full(len(ids), NEVER), np.full(len(ids), NEVER)
     np.minimum.at(index, place, numbers[np.concatenate([events.rows for events in kinds])])
     columns: dict[str, Array] = {}
+    confidence: Array | None = None
     counts: Counter[tuple[str, str]] = Counter()
     for events in kinds:
         mine = np.searchsorted(ids, events.ids)
@@ -79,6 +84,10 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
             have = np.flatnonzero(column.present())[::-1]
             values = np.array([*column.plain(), None], object)[have]
             columns.setdefault(name, np.full(len(ids), None, object))[mine[have]] = values
+        if events.confidence is not None:
+            confidence = np.full(len(ids), np.nan)
+            # From behind, as above: of several of one id the first counts.
+            confidence[mine[::-1]] = events.confidence[::-1]
         counts.update({events.owners[owner]: n for owner, n in enumerate(np.bincount(events.owner).tolist()) if n})
     order = np.lexsort((index, times))
     labels, label_times = by_kind.get("label"), None
@@ -91,7 +100,8 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
         columns[LABEL][at] = np.array([*labels.label.plain(), None], object)[known]
         label_times = label_times[order]
     (owner, version), _ = counts.most_common(1)[0]
+    sure = None if confidence is None else confidence[order]
     made = {name: values[order].tolist() for name, values in sorted(columns.items())}
     if not any(value is not None for value in made.get(PREDICTION, ())):
         made.pop(PREDICTION, None)
-    return EventRows(made, index[order], times[order], label_times, owner, version or "1", tuple(notes))
+    return EventRows(made, index[order], times[order], label_times, owner, version or "1", tuple(notes), sure)

@@ -83,7 +83,8 @@ class InputTable:
     ``columns`` are the arrays that can be watched or have a part (float64 with NaN, bool, objects with None), by name;
     what was left out is not among them. ``readings`` are all columns in the file's order. ``index`` int64[n] is each
     row's 0-based number in the input, ``times`` int64[n] epoch ms or None. ``untyped`` are categories whose JSON type
-    the file does not tell. ``label_times``, ``model`` and ``version`` come from events; ``notes`` are of the whole
+    the file does not tell. ``label_times``, ``model``, ``version`` and ``confidence`` (the probability of a class that
+    is the answer, float64[n]) come from events; ``notes`` are of the whole
     file.
     """
 
@@ -102,6 +103,7 @@ class InputTable:
     untyped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    confidence: Array | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -301,7 +303,13 @@ def _of_events(
     )
     made = _assemble(readings, source, found.index, rules, chosen, found.notes)
     return replace(
-        made, times=found.times, label_times=found.label_times, model=found.model, version=found.version, time="time"
+        made,
+        times=found.times,
+        label_times=found.label_times,
+        model=found.model,
+        version=found.version,
+        time="time",
+        confidence=found.confidence,
     )
 
 

@@ -9,8 +9,11 @@ from sklearn import metrics
 
 from stationkeeper.contracts.model_status import PerformanceStatus
 from stationkeeper.contracts.status import check
-from stationkeeper.monitor.core.reference import Task, profile
-from tests.monitor.rig import MINUTE, START, Rig, fraud
+from stationkeeper.contracts.wire import OutcomeDelta
+from stationkeeper.monitor.core.reference import OutcomeSums, Reference, Task, profile, total
+from stationkeeper.monitor.verify import verify
+from stationkeeper.streams.memory.ports import MemoryReader
+from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud
 
 ROWS, A_MINUTE = 1_800, 20
 
@@ -20,13 +23,25 @@ def shown(answers: list[Any], truths: list[Any], **settings: Any) -> dict[str, P
     reference = profile(
         {"guess": np.array(answers), "truth": np.array(truths)}, model="fraud", prediction="guess", label="truth"
     )
+    return played(reference, answers, truths, **settings)[0]
+
+
+def played(
+    reference: Reference,
+    answers: list[Any],
+    truths: list[Any],
+    *,
+    features: list[dict[str, float]] | None = None,
+    **settings: Any,
+) -> tuple[dict[str, PerformanceStatus], Rig]:
     rig = Rig({"fraud": fraud(label_maturity="10m", window="2h", quality={"learn_traffic": "0d"}, **settings)})
     rig.put_reference(reference)
     made, told = [], []
     for i, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
         at = START + i * MINUTE // A_MINUTE
         event = {"event_id": f"e{i}", "time": at, "model": "fraud"}
-        made.append(json.dumps(event | {"kind": "prediction", "version": "1", "prediction": answer}).encode())
+        inputs = {} if features is None else {"features": features[i]}
+        made.append(json.dumps(event | {"kind": "prediction", "version": "1", "prediction": answer} | inputs).encode())
         told.append(json.dumps(event | {"kind": "label", "time": at + MINUTE, "label": truth}).encode())
     rig.send("scores", made)
     rig.send("outcomes", told)
@@ -35,7 +50,7 @@ def shown(answers: list[Any], truths: list[Any], **settings: Any) -> dict[str, P
     status = rig.stage("judge").status()
     check(status)
     assert not [one for one in rig.verdicts() if one.level == "page"]
-    return {one["measure"]: one for one in status["models"][0]["performance"]}
+    return {one["measure"]: one for one in status["models"][0]["performance"]}, rig
 
 
 def values(found: dict[str, PerformanceStatus], rows: int) -> dict[str, float]:
@@ -78,6 +93,53 @@ def test_several_classes_are_not_all_right():
     assert seen["accuracy"] == pytest.approx(metrics.accuracy_score(truth[:rows], guess[:rows]))
     assert seen["macro_f1"] == pytest.approx(metrics.f1_score(truth[:rows], guess[:rows], average="macro"))
     assert seen["recall of cat"] == pytest.approx((guess[:rows] == "cat")[truth[:rows] == "cat"].mean())
+
+
+def test_the_accuracy_of_several_classes_is_estimated_from_their_probabilities():
+    rng = np.random.default_rng(4)
+    names = np.array(["bird", "cat", "dog"])
+    odds = rng.normal(0.0, 2.0, (ROWS, 3))
+    shares = np.exp(odds) / np.exp(odds).sum(1, keepdims=True)
+    truth = names[np.minimum((rng.random((ROWS, 1)) > shares.cumsum(1)).sum(1), 2)]
+    guess, sure = names[shares.argmax(1)], shares.max(1)
+    columns = {"guess": guess, "truth": truth, "sure": sure}
+    made = profile(columns, model="fraud", prediction="guess", label="truth", confidence="sure")
+    assert made.task is Task.MULTICLASS
+    answers = [dict(zip(names.tolist(), row, strict=True)) for row in shares.tolist()]
+    found, rig = played(made, answers, truth.tolist())
+    accuracy = found["accuracy"]
+    rows = accuracy["rows"]
+    assert rows > 1_000
+    assert accuracy["value"] == pytest.approx((guess == truth)[:rows].mean())
+    assert accuracy["estimated_low"] < accuracy["value"] < accuracy["estimated_high"]
+    assert accuracy["estimate_error"] < 0.03
+    assert "estimated" not in found["macro_f1"]
+    assert verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream").equal
+    # A producer that no longer tells its probabilities leaves nothing to estimate from, and that is said.
+    found, _ = played(made, guess.tolist(), truth.tolist())
+    assert found["accuracy"]["estimate_reason"].startswith("withdrawn: 100% of the scores")
+    assert found["accuracy"]["value"] == pytest.approx((guess == truth)[:rows].mean())
+
+
+def test_labels_are_counted_by_the_inputs_on_which_answers_rest():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(2, ROWS))
+    score = 1 / (1 + np.exp(-1.2 * x - 0.8 * y))
+    truth = (rng.random(ROWS) < score).astype(int)
+    columns = {"x": x, "y": y, "score": score, "truth": truth}
+    made = profile(columns, model="fraud", prediction="score", label="truth")
+    assert made.labels is not None
+    features = [{"x": a, "y": b} for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    _, rig = played(made, score.tolist(), truth.tolist(), features=features, segments=["shop"])
+    told = [one for one in rig.records(TOPICS.panes.name) if isinstance(one, OutcomeDelta)]
+    # The names of regions end at the join: nothing else is counted apart by them.
+    assert {one.segment for one in told} == {"", "shop=(other)"}
+    sums = total(OutcomeSums.unpack(one.sums) for one in told if not one.segment)
+    assert np.array_equal(sums.regions, made.labels.sums.regions)
+    assert verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream").equal
+    watch = next(one for key, one in rig.stage("judge").judges["fraud"].watches.items() if not key.segment)
+    assert watch.performance.inputs is not None
+    assert np.isfinite(watch.performance.inputs.margin())
 
 
 def test_a_regression_is_judged_by_its_errors():

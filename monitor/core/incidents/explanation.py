@@ -10,7 +10,15 @@ from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Member, OpenIncidents
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
-from stationkeeper.monitor.core.performance import CALIBRATION, RecentOutcomes, explain_calibration, explain_errors
+from stationkeeper.monitor.core.performance import (
+    CALIBRATION,
+    CALIBRATION_BY_INPUT,
+    RecentOutcomes,
+    explain_by_input,
+    explain_calibration,
+    explain_errors,
+    judged,
+)
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
 
@@ -79,14 +87,17 @@ class Explainer:
 
     def explain(self, finding: Finding, counts: Counts, start: int) -> Explanation:
         """Name the cause from what came since ``start``: ``counts`` int64[width], or the labels since then."""
-        if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
+        labels = judged(self.reference) or self.reference.labels
+        if finding.type is SubjectType.PERFORMANCE and labels is not None:
             scored, confusion = self._labelled.total(start)
-            if finding.subject == CALIBRATION:
-                text, change, numbers = explain_calibration(self.reference.labels, scored)
+            regions = self._labelled.regions(start)
+            if finding.subject == CALIBRATION_BY_INPUT and regions is not None:
+                cell, region = int(finding.evidence["cell"]), str(finding.evidence["region"])
+                text, change, numbers = explain_by_input(labels, regions, cell, region)
+            elif finding.subject == CALIBRATION:
+                text, change, numbers = explain_calibration(labels, scored)
             else:
-                text, change, numbers = explain_errors(
-                    self.reference.labels, scored, confusion, self.reference.threshold
-                )
+                text, change, numbers = explain_errors(labels, scored, confusion, self.reference.threshold)
             named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
             return Explanation(named, change, int(confusion.sum()))
         effect = self.effect(finding, counts)

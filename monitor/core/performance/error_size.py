@@ -15,9 +15,6 @@ from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import (
     Counts,
     Labels,
-    OutcomeSums,
-    Reference,
-    Task,
     error_middles,
     error_tops,
 )
@@ -62,24 +59,6 @@ def mean_bound(counts: Counts, loss: Floats, rows: float, eta: float) -> float:
     variance = float(counts @ (loss - mean) ** 2) / max(total - 1, 1)
     log = math.log(2 / eta)
     return min(mean + math.sqrt(2 * variance * log / max(rows, 1)) + 7 * log / (3 * max(rows - 1, 1)), _CEILING)
-
-
-def judged(reference: Reference) -> Labels | None:
-    """Return the labelled rows of a reference by which performance is judged, None where there are none.
-
-    Builds before sums counted numbers as if they were answers: such a reference of a regression tells nothing.
-    """
-    labels = reference.labels
-    if labels is None or not labels.rows:
-        return None
-    return labels if labels.numeric == (reference.task is Task.REGRESSION) else None
-
-
-def judged_counts(confusion: Counts, scored: Counts, sums: OutcomeSums) -> tuple[Counts, Counts]:
-    """Return counts as ``Labels`` and ``OutcomePane`` have them: of numbers the octaves of the error, all right."""
-    errors = sums.errors[:, 0]
-    rows = int(errors.sum())
-    return (np.array([0, 0, 0, rows]), errors) if rows else (confusion, scored)
 
 
 class ErrorSize:

@@ -43,12 +43,20 @@ def estimate(scores: Counts, labels: Labels, threshold: float) -> Estimate:
     is ``sum n g^2 c (1 - c)``, which the rows' own chance gives, and for each pool of m reference rows
     ``phi (sum n g)^2 c (1 - c) / m``, which the reference's does (STATISTICS.md, section 2.10). O(32). By hand: 10 rows
     in one bin at or above the threshold, half of 100 positive there: precision .5, variance .025 + .0025.
+
+    Of several classes a score is the answer's own probability, c the share of right answers, and accuracy alone is
+    told; answers without a probability count as unknown. By hand: 6 answers of .9 and 4 of .4, right in 80 of 100 and
+    40 of 100 on the reference: accuracy .64, variance (6 x .16 + 4 x .24) / 100 + (.36 x .16 + .16 x .24) / 100.
     """
-    pool, positives, rows = isotonic(labels.scored)
+    scored = labels.scored.copy()
+    scored[0] *= not labels.several
+    pool, positives, rows = isotonic(scored)
     # Jeffreys' share for the variance: a pool without positives is not sure to have none.
     likely = (positives + 0.5) / (rows + 1.0)
     share = (positives / np.maximum(rows, 1))[pool]
     called = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
+    # Each answer says that it is right.
+    called |= labels.several
     n, said = float(scores.sum()), float(scores[called].sum())
     hits, missed = float((scores * share)[called].sum()), float((scores * share)[~called].sum())
     both = hits + missed
@@ -77,8 +85,9 @@ def estimate(scores: Counts, labels: Labels, threshold: float) -> Estimate:
             n,
         ),
     ]
-    unknown = float(scores[labels.scored.sum(1) == 0].sum())
-    return Estimate({one.name: one for one in found}, per(unknown, n))
+    unknown = float(scores[scored.sum(1) == 0].sum())
+    told = {one.name: one for one in found if one.name == "accuracy" or not labels.several}
+    return Estimate(told, per(unknown, n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,7 @@ def split_errors(scored: Counts, labels: Labels, error_rate: float, threshold: f
     at = int(score_bin(np.array([threshold]))[0])
     cut, cut_now = (float(one[at].sum() / max(one.sum(), 1)) for one in (labels.scored, scored))
     bias = usual.value - (1 - labels.error_rate)
-    right = 1 - error_rate + (bias * cut_now / cut if cut else bias)
+    right = 1 - error_rate + (bias * cut_now / cut if cut and not labels.several else bias)
     return ErrorSplit(usual.value - now.value, now.value - right, now.low - right, now.high - right)
 
 
@@ -129,7 +138,7 @@ def refuted(novel: float, drifting: Iterable[tuple[VerdictKind, str]], incidents
     """
     for kind, incident in drifting:
         if kind is VerdictKind.CONCEPT_DRIFT:
-            return f"withdrawn: the same score stands for another share of positives now (incident {incident})"
+            return f"withdrawn: a score does not stand for what it did (incident {incident})"
     for incident in incidents:
         return f"withdrawn: values that the reference never saw come (incident {incident})"
     if novel > NOVEL:

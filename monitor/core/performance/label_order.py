@@ -26,12 +26,14 @@ def labels_in_order(
     *,
     task: Task | None = None,
     positive: str | None = None,
+    confidence: Floats | None = None,
 ) -> Labels:
     """Return the labels with phi learned from the reference's rows in order of time: prediction and label [n].
 
     phi is the larger of two variance inflations: of the errors, and of the positives about the share their score region
     has. A day of bad weather makes many errors at once; taken for independent rows, a few such days would page. With
-    fewer than ``MIN_PANES`` panes nothing is learned. Of numbers it is that of the loss that is judged. O(n).
+    fewer than ``MIN_PANES`` panes nothing is learned. Of numbers it is that of the loss that is judged; of several
+    classes with a ``confidence`` each, float64[n], the second is of right answers by that. O(n).
     """
     known = task or reference.task
     if timeline.panes < MIN_PANES or known is None:
@@ -44,6 +46,8 @@ def labels_in_order(
     right, *_, score, truth, usable = outcomes(
         prediction, label, known, reference.threshold, reference.positive if positive is None else positive
     )
+    if known is Task.MULTICLASS and confidence is not None:
+        score, truth = confidence, right
     group = timeline.group[usable]
     if not len(group):
         return labels

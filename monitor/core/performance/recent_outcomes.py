@@ -19,7 +19,10 @@ model with many segments doubles."""
 
 
 class LabelledPaneState(State, frozen=True, array_like=True):
-    """A remembered pane by position, as builds before named states wrote it: 64 score counts and 4 of the confusion."""
+    """A remembered pane by position, as builds before named states wrote it: 64 score counts and 4 of the confusion.
+
+    Those before input regions wrote none.
+    """
 
     start: int
     end: int
@@ -27,6 +30,7 @@ class LabelledPaneState(State, frozen=True, array_like=True):
     confusion: list[int]
     last_row: int | None
     first_row: int | None
+    regions: Counts | None = None
 
 
 class RecentOutcomes:
@@ -45,6 +49,11 @@ class RecentOutcomes:
         scored = sum((pane.scored for pane in chosen), np.zeros((SCORE_BINS, 2), np.int64))
         return scored, sum((pane.confusion for pane in chosen), np.zeros(4, np.int64))
 
+    def regions(self, start: int) -> Counts | None:
+        """Return the rows of these panes by input and score region, int64[F, 4, R, 2]; None where none was counted."""
+        chosen = [pane.regions for pane in self._panes if pane.start >= start and pane.regions is not None]
+        return np.sum(chosen, axis=0) if chosen else None
+
     def first_row(self, start: int) -> int | None:
         """Return the row number with which the first such pane begins, where rows are numbered."""
         # Panes come in order of time, so the first that matches is the earliest.
@@ -60,6 +69,7 @@ class RecentOutcomes:
                 confusion=p.confusion.tolist(),
                 last_row=p.last_row,
                 first_row=p.first_row,
+                regions=p.regions,
             )
             for p in self._panes
         ]
@@ -70,7 +80,9 @@ class RecentOutcomes:
         for p in state:
             scored = np.array(p.scored, np.int64).reshape(SCORE_BINS, 2)
             confusion = np.array(p.confusion, np.int64)
-            self._panes.append(OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row))
+            self._panes.append(
+                OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row, regions=p.regions)
+            )
 
 
 def explain_errors(
@@ -94,7 +106,8 @@ def explain_errors(
     # None and not 0 where nothing was flagged, or nothing positive came: a verdict must not say "precision 0".
     tp, fp, fn, _ = (float(count) for count in confusion)
     numbers: dict[str, Any] = {"error_before": before, "error_now": now, "labels": rows}
-    numbers |= {"precision": tp / (tp + fp) if tp + fp else None, "recall": tp / (tp + fn) if tp + fn else None}
+    flagged, positive = (tp + fp, tp + fn) if not labels.several else (0.0, 0.0)
+    numbers |= {"precision": tp / flagged if flagged else None, "recall": tp / positive if positive else None}
     text = f"wrong in {now:.1%} of labelled rows, {before:.1%} on the reference"
     split = split_errors(scored, labels, now, threshold)
     if split is None:
@@ -130,5 +143,6 @@ def explain_calibration(labels: Labels, scored: Counts) -> tuple[str, float, Map
     rows = max(int(now[side].sum()), 1)
     before, met = float(expected[side].sum()) / rows, float(scored[side, 1].sum()) / rows
     numbers: dict[str, Any] = {"positive_before": before, "positive_now": met, "labels": int(now.sum())}
-    text = f"positive in {met:.1%} of {rows} labelled rows, {before:.1%} at these scores on the reference"
+    what = "right" if labels.several else "positive"
+    text = f"{what} in {met:.1%} of {rows} labelled rows, {before:.1%} at these scores on the reference"
     return text, met - before, numbers

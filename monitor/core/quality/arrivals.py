@@ -97,8 +97,13 @@ class Arrivals:
         """Whether it is known what traffic is usual, so that volume and silence are judged."""
         return self._traffic is not None
 
-    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
-        """Take the next closed pane, also one without rows."""
+    def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
+        """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""
+        if holiday:
+            if pane.volume or self._stale_after is None:
+                self.silent_since, self.silent_nats = None, 0.0
+                return []
+            return self._freshness(pane)
         found = self._volume(pane, elapsed)
         if not pane.volume:
             found += self._freshness(pane)

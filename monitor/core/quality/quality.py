@@ -97,9 +97,9 @@ class Quality:
         """Return how far a check's evidence lies above its page threshold, in nats; -inf for a rule without any."""
         return self.arrivals.margin() if check is Check.VOLUME else self.rates.margin(subject, check)
 
-    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
-        """Take the next closed pane, also one without rows."""
-        found = self.arrivals.step(pane, elapsed)
+    def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
+        """Take the next closed pane, also one without rows; of a ``holiday`` what is broken alone is judged."""
+        found = self.arrivals.step(pane, elapsed, holiday=holiday)
         if not pane.rows:
             return found
         found += [*self.rules.step(pane)]
@@ -107,6 +107,8 @@ class Quality:
         rates = self.rates.step(pane, elapsed)
         said = {finding.key for finding in rates}
         found += [*rates, *(one for one in self.traces.step(pane, elapsed) if one.key not in said)]
+        if holiday:
+            found = [finding for finding in found if finding.kind is VerdictKind.DATA_QUALITY]
         return [finding for finding in found if str(finding.check) not in self._ignored]
 
     def reinterpret(self, finding: Finding, counts: Counts) -> Finding | None:

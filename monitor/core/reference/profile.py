@@ -42,6 +42,7 @@ from stationkeeper.monitor.core.reference.reference import (
     Task,
     joint_subject,
 )
+from stationkeeper.monitor.core.reference.regions import choose_regions
 from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_schema
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
@@ -66,17 +67,19 @@ class Roles:
     label: str | None = None
     weight: str | None = None
     ignored: tuple[str, ...] = ()
+    confidence: str | None = None
 
     def inputs(self, names: Collection[str]) -> list[str]:
         """Return the feature columns; raises ``ValueError`` naming a column that is not there."""
-        wanted = [*(self.features or ()), *(n for n in (self.prediction, self.label, self.weight) if n)]
+        parts = (self.prediction, self.label, self.weight, self.confidence)
+        wanted = [*(self.features or ()), *(n for n in parts if n)]
         # Fifty names are more than a wrong one needs to be found, and a table may have thousands.
         for name in wanted:
             if name not in names:
                 raise ValueError(f"column {name!r} is not in the data; columns are {', '.join(sorted(names)[:50])}")
         if self.features is not None:
             return list(self.features)
-        taken = {self.prediction, self.label, self.weight, *self.ignored}
+        taken = {*parts, *self.ignored}
         return [name for name in names if name not in taken]
 
 
@@ -88,6 +91,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     features: Collection[str] | None = None,
     prediction: str | None = None,
     label: str | None = None,
+    confidence: str | None = None,
     weight: str | None = None,
     prior: Mapping[str, float] | None = None,
     categorical: Collection[str] = (),
@@ -105,19 +109,21 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
 ) -> Reference:
     """Freeze a reference from ``columns``: name to array of n rows.
 
-    Every column that has no other part is a feature unless ``features`` names them. ``weight`` names a column of row
-    weights, ``prior`` the true share of classes: either undoes rebalancing. ``sensitive`` features keep only salted
-    hashes of values and edges of two digits. ``ordered`` says that rows are in order of time (dependence between rows
-    is then learned by ``monitor.core.adoption.adopt.adopt``). ``untyped`` features take any JSON type, for their file
-    did not tell it. ``pairs`` of features that go together, at most so many, are counted together as well. ``task`` is
-    what predictions are, where their values do not tell. Raises ``ValueError`` naming the column and what to do.
-    O(n features log n).
+    Every column that has no other part is a feature unless ``features`` names them. ``confidence`` names a column with
+    the probability of each answer of several classes: what right answers are estimated from. ``weight`` names a column
+    of row weights, ``prior`` the true share of classes: either undoes rebalancing. ``sensitive`` features keep only
+    salted hashes of values and edges of two digits. ``ordered`` says that rows are in order of time (dependence between
+    rows is then learned by ``monitor.core.adoption.adopt.adopt``). ``untyped`` features take any JSON type, for their
+    file did not tell it. ``pairs`` of features that go together, at most so many, are counted together as well.
+    ``task`` is what predictions are, where their values do not tell. Raises ``ValueError`` naming the column and what
+    to do. O(n features log n).
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     rows = {name: len(values) for name, values in arrays.items()}
     if len(set(rows.values())) != 1 or not next(iter(rows.values())):
         raise ValueError(f"columns must have the same number of rows, at least one; got {dict(list(rows.items())[:8])}")
-    roles = Roles(tuple(features) if features is not None else None, prediction, label, weight, tuple(ignored))
+    chosen = None if features is None else tuple(features)
+    roles = Roles(chosen, prediction, label, weight, tuple(ignored), confidence)
     named = roles.inputs(arrays)
     for name in named:
         if len(name) > MAX_NAME:
@@ -148,7 +154,8 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         )
         for s in subjects
     ]
-    joint = _joint(subjects, {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}, weights, pairs)
+    inputs = {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}
+    joint = _joint(subjects, inputs, weights, pairs)
     if prediction is None:
         task = None
     else:
@@ -162,9 +169,17 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         positive, told = positive_class(labels, None if scores is None else numbers(scores).values, task)
     elif labels is not None and task in {None, Task.BINARY}:
         check_positive(positive, labels)
-    known = None
+    known, regions = None, None
+    if prediction is not None and task is not Task.REGRESSION and weights is None:
+        of = {s.name: (s.cells, s.counts, s.importance) for s in subjects[:-1]}
+        answers = numbers(arrays[prediction]) if subjects[-1].kind is Kind.NUMERIC else categories(arrays[prediction])
+        regions = choose_regions(of, inputs, (subjects[-1].cells, subjects[-1].counts), answers)
     if prediction is not None and label is not None:
-        known = labels_of(arrays[prediction], arrays[label], task or Task.BINARY, threshold, positive, weights)
+        sure = None if confidence is None else numbers(arrays[confidence]).values
+        place = None if regions is None else regions.codes(inputs, len(arrays[label]))
+        known = labels_of(
+            arrays[prediction], arrays[label], task or Task.BINARY, threshold, positive, weights, sure, place
+        )
     return Reference(
         model=model,
         version=version,
@@ -178,6 +193,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         labels=known,
         notes=(*schema.notes, told) if told else schema.notes,
         pairs=joint,
+        regions=regions,
     )
 
 

@@ -14,6 +14,7 @@ from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells
 from stationkeeper.monitor.core.reference.layout import Layout
 from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
 from stationkeeper.monitor.core.reference.pairs import Pair, pair_cells
+from stationkeeper.monitor.core.reference.regions import Regions
 
 SCHEMA_VERSION = 1
 """Version of the reference's JSON: it grows when an older release would misread a file, not for a field it may skip."""
@@ -137,13 +138,15 @@ class Labels:
 
     ``phi`` is the variance inflation of errors that come in clusters, 1 where unknown. ``sums`` are those from which
     measures are read; references of builds before them have none. Of numbers (``numeric``) the 64 counts of ``scored``
-    are those by octave of the absolute error, and all rows count as right.
+    are those by octave of the absolute error, and all rows count as right. Of several classes that answer with
+    probabilities (``several``) ``scored`` is by the answer's own and by whether it was right (`judged`).
     """
 
     scored: Counts
     confusion: Counts
     phi: float = 1.0
     sums: OutcomeSums = field(default_factory=OutcomeSums.none)
+    several: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -193,7 +196,8 @@ class Reference:
     ``threshold`` turns a score into a decision; ``first`` and ``last`` are the time range (clock units) of the rows
     or None; ``source`` says where they came from (training, adoption, history). ``pairs`` are joint subjects, each of
     two features: they are judged as drift is, and have no quality of their own. ``timezone`` is the IANA name of the
-    zone whose clock tells the hours of ``strata`` and traffic.
+    zone whose clock tells the hours of ``strata`` and traffic. ``regions`` are the features by which the meaning of
+    scores is watched; the labelled rows are counted by them.
     """
 
     model: str
@@ -213,6 +217,7 @@ class Reference:
     schema_version: int = SCHEMA_VERSION
     pairs: tuple[ReferenceSubject, ...] = ()
     timezone: str = UTC_ZONE
+    regions: Regions | None = None
 
     @cached_property
     def watched(self) -> tuple[ReferenceSubject, ...]:

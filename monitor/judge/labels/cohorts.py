@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.performance import (
     LateGate,
     Maturity,
     OutcomePane,
+    delayed_counts,
     judged_counts,
     late_labels,
 )
@@ -133,7 +134,8 @@ class Cohorts:
             scored = np.frombuffer(one.scored, "<i8")
             # Segments repeat the rows of all traffic, and a mean delay needs rows.
             if not one.segment and one.rows:
-                self._delays.known(one.start, max(one.age_ms // one.rows, 0), one.rows, scored.reshape(-1, 2))
+                by_answer = delayed_counts(np.frombuffer(one.confusion, "<i8"), scored, OutcomeSums.unpack(one.sums))
+                self._delays.known(one.start, max(one.age_ms // one.rows, 0), one.rows, by_answer)
             # Delays learn from every label, judging takes none of a cohort that was judged: it would count early and
             # late labels at different ages.
             if self.judged is not None and one.start <= self.judged:
@@ -193,7 +195,13 @@ class Cohorts:
                 if not given_up and age is not None:
                     known, scored = start + age, labels[4:WIDTH].reshape(-1, 2)
                     selective = self.maturity.selective
-                    yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
+                    # Kept with the pane of the prediction, of which a cohort may span several.
+                    regions = self.charts.sums.total(who, start, start + span - self._pane).regions
+                    told = regions if regions.any() else None
+                    yield (
+                        *who,
+                        OutcomePane(known, known + span, scored, labels[:4], selective=selective, regions=told),
+                    )
         self.judged = limit if self.judged is None else max(self.judged, limit)
         self.charts.sums.drop(self.judged - self._window - self._pane)
 

@@ -75,8 +75,9 @@ class IncidentHarms:
         # Without an estimate nothing says of any row that it does no harm.
         if reference is None or labels is None:
             return Harm("unknown", "the reference has no labels, and none have come since the onset", void=1.0)
-        if reference.task not in {None, Task.BINARY}:
-            why = f"of a {reference.task} nothing is estimated without labels, and too few have come since the onset"
+        if reference.task not in {None, Task.BINARY} and not labels.several:
+            lacks = " without probabilities" if reference.task is Task.MULTICLASS else ""
+            why = f"of a {reference.task}{lacks} nothing is estimated without labels, and too few came since the onset"
             return Harm("unknown", why, void=1.0)
         scores = self._cohorts.charts.scored(
             incident.version, incident.segment, incident.onset.time, self._until(incident)

@@ -5,20 +5,30 @@ import pytest
 
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, OutcomeDelta, score_bin
 from stationkeeper.monitor.core.performance import every_measure, judged_counts
-from stationkeeper.monitor.core.reference import OutcomeSums, Task, class_code, labels_of
+from stationkeeper.monitor.core.reference import OutcomeSums, Task, by_confidence, class_code, labels_of
 from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners
 from tests.monitor.rig import MINUTE, START
 
 
 def paired(
-    score: np.ndarray, label: np.ndarray, decision: np.ndarray, *, of: int = 0, kind: int | None = None
+    score: np.ndarray,
+    label: np.ndarray,
+    decision: np.ndarray,
+    *,
+    of: int = 0,
+    kind: int | None = None,
+    sure: np.ndarray | None = None,
 ) -> list[OutcomeDelta]:
-    """The outcomes of rows that met, with one segment; ``of`` marks both sides, ``kind`` the labels differently."""
+    """The outcomes of rows that met, with one segment; ``of`` marks both sides, ``kind`` the labels differently.
+
+    ``sure`` are the probabilities of answers of several classes, 0 where none came with it.
+    """
     n = len(score)
     predictions, labels = np.zeros(n, WAITING_ROW), np.zeros(n, WAITING_ROW)
     predictions["score"], predictions["decision"] = score, decision | of
-    predictions["bin"] = score_bin(np.nan_to_num(score))
+    known = np.zeros(n) if of == OF_CLASSES else np.nan_to_num(score)
+    predictions["bin"] = score_bin(known if sure is None else sure)
     predictions["time"] = labels["time"] = START + (np.arange(n) % 3) * MINUTE
     labels["label"] = label
     labels["decision"] = kind if kind is not None else (OF_CLASSES if of == OF_CLASSES else 0)
@@ -61,6 +71,20 @@ def test_several_classes_are_right_or_wrong_and_counted_each():
     found = every_measure(Task.MULTICLASS, confusion, sums, names={class_code("cat"): "cat"})
     assert found["recall of cat"].value == pytest.approx(2 / 3)
     assert found["accuracy"].value == 0.5
+
+
+def test_several_classes_with_probabilities_are_counted_by_them_as_a_profile_does():
+    guess, truth = np.array(["cat", "dog", "cat", "eel"]), np.array(["cat", "cat", "cat", "dog"])
+    codes = [np.array([float(class_code(one)) for one in side]) for side in (guess, truth)]
+    sure = np.array([0.9, 0.5, 0.0, 0.5])
+    confusion, scored, sums = whole(paired(codes[0], codes[1], np.zeros(4, np.uint8), of=OF_CLASSES, sure=sure))
+    known = labels_of(guess, truth, Task.MULTICLASS, 0.5, "1", confidence=np.where(sure > 0, sure, np.nan))
+    assert confusion.tolist() == known.confusion.tolist() == [0, 2, 0, 2]
+    assert scored.tolist() == known.scored.ravel().tolist()
+    high, middle = score_bin(np.array([0.9, 0.5])).tolist()
+    table = by_confidence(scored.reshape(-1, 2), confusion)
+    assert (table[high].tolist(), table[middle].tolist(), table[0].tolist()) == ([0, 1], [2, 0], [0, 1])
+    assert sums.several
 
 
 def test_numbers_are_judged_by_their_errors_whatever_they_are():

@@ -57,6 +57,10 @@ def test_a_gap_is_one_page_of_all_traffic_that_asks_for_nothing_and_closes() -> 
     assert [mine["value"], mine["others"]] == pytest.approx([0.2, 0.5])
     assert mine["open"]
     check(bench.judge.status())
+    here = ("fraud", "1", "country=de", "approval rate")
+    samples = {(one.metric, one.labels): one.value for one in bench.judge.samples()}
+    assert samples["stationkeeper_fairness_gap_ratio", here] == pytest.approx(-0.3)
+    assert samples["stationkeeper_fairness_gap_told", here] == 1
     shown = model_page(model(bench), fleet_of(model(bench)))
     assert "Segments against the others of their dimension" in shown
     assert "told, not closed" in shown

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stationkeeper.contracts.wire import score_bin
+from stationkeeper.monitor.core.performance import judged
 from stationkeeper.monitor.core.reference import Task, load
 from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import FeatureKind, FeatureSpec, ModelCard, ModelTask
@@ -50,8 +54,17 @@ def test_of_several_classes_the_reference_has_their_texts_also_where_only_two_ar
     answered = rng.integers(0, 2, 200).astype(float)
     truth = np.where(rng.random(200) < 0.8, answered, 2.0)
     truth[:5] = np.nan
-    _, text = build_reference(rows(card, answered, truth), {"other": "Europe/Berlin"})
+    sure = np.where(answered == truth, 0.9, 0.5)
+    given = replace(rows(card, answered, truth), confidence=sure)
+    _, text = build_reference(given, {"other": "Europe/Berlin"})
     made = load(text)
+    known = judged(made)
+    assert known is not None
+    high, low = score_bin(np.array([0.9, 0.5])).tolist()
+    # Answers are scored by their own probability, and right or wrong: what is right is estimated from it.
+    assert known.several
+    assert (known.scored[high, 0], known.scored[low, 1]) == (0, 0)
+    assert "@confidence" not in made.by_name
     assert (made.task, made.timezone) == (Task.MULTICLASS, "UTC")
     assert made.labels is not None
     assert made.labels.rows == 195

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, encode, pack
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.page.words import percent
-from stationkeeper.report.gather import Report, from_log
+from stationkeeper.report.gather import Case, Report, ReportedFinding, from_log
 from stationkeeper.report.history import Moved
 from stationkeeper.report.page import report_page
 from stationkeeper.report.segments import gaps_of, located
@@ -131,3 +132,23 @@ def test_gaps_between_segments_count_matured_labels_and_their_corrections():
     assert "How far segments lie apart" in page
     assert percent(true.gap) in page
     assert gaps_of(history(told), TOPICS, "fraud", length=MINUTE, start=START + 1) == ()
+
+
+def test_gaps_of_fairness_that_were_told_are_a_table_with_their_end():
+    def told(identity: str, kind: str, at: int, cause: str = "fairness", reason: str = "") -> ReportedFinding:
+        return ReportedFinding(
+            identity, at, None, "fraud", "1", "", "fairness of country", kind, "page", cause, reason, 300, "inc-1"
+        )
+
+    gap = "country=de: approval rate 20.0% of 300 rows, the others 50.0% of 600: -30.0 points (-41.0 to -18.2)"
+    first = told("ver-1", "performance", START, reason=gap)
+    closed = Case("inc-1", (first,), told("ver-2", "recovered", START + MINUTE))
+    drift = Case("inc-2", (replace(first, subject="amount", cause="shift", incident="inc-2"),))
+    page = report_page(Report("fraud", "a log", START, START + MINUTE, (closed, drift), (first,)))
+    table = page.split("Fairness: gaps beyond what is tolerated")[-1].split("</table>")[0]
+    assert "-30.0 points" in table
+    assert "not closed" not in table
+    assert "amount" not in table
+    page = report_page(Report("fraud", "a log", START, START + MINUTE, (Case("inc-1", (first,)),), (first,)))
+    assert "not closed" in page.split("Fairness: gaps beyond what is tolerated")[-1].split("</table>")[0]
+    assert "Fairness: gaps" not in report_page(Report("fraud", "a log", START, START + MINUTE, (drift,), (first,)))

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.performance import LabelDelays, LateGate, late_labels
+from stationkeeper.monitor.core.performance import LabelDelays, LateGate, delayed_counts, late_labels
 from stationkeeper.monitor.core.performance.label_delay import _reversed_product
+from stationkeeper.monitor.core.reference import classes_by_group
 
+MINUTE = 60_000
 HOUR = 3_600_000
 DAY = 24 * HOUR
 
@@ -132,3 +134,21 @@ def test_the_gate_shuts_when_three_predictions_in_a_row_lack_their_label_and_not
     assert gate.shuts(gate.after(60, 6, 0.5))
     said = late_labels(0, 60, 6, 0.5)
     assert said.reason == "10.0% of predictions have their label at an age at which 50.0% have: performance waits"
+
+
+def test_right_answers_of_several_classes_are_no_selection_though_only_a_part_is_labelled():
+    """They counted with the highest score and all predictions with the lowest: nothing below 95 % was ever judged."""
+    delays = LabelDelays(MINUTE, 10 * 60 * MINUTE)
+    at = np.array([3.0] * 30 + [5.0] * 20, np.int64)
+    sums = classes_by_group(at, np.where(np.arange(50) < 40, at, 7), np.zeros(50, np.int64), 1)[0]
+    for minute in range(60 * 24):
+        start = minute * MINUTE
+        # Of a hundred answers without a probability half get a label within the minute, 40 of them right.
+        delays.predicted(start, 100, np.bincount([0], [100], 32).astype(np.int64))
+        raw = np.zeros((32, 2), np.int64)
+        raw[31, 0], raw[0, 0] = 40, 10
+        delays.known(start, MINUTE, 50, delayed_counts(np.array([0, 10, 0, 40]), raw.ravel(), sums))
+        delays.advance(start + MINUTE)
+    found = delays.maturity(60 * 24 * MINUTE, 10 * MINUTE)
+    assert found.age == 10 * MINUTE
+    assert not found.selective
