@@ -2,8 +2,8 @@
 
 A stage returns its own part from ``status()``; ``stationkeeper.process.web`` merges the parts of a process
 (and of its peers) into one ``FleetStatus``. Plain dictionaries, because a judge fills thousands of them after a commit;
-``check`` proves that they have this shape and is called by tests, not by the daemon. docs/status-api.md says the same
-in words.
+``check`` proves that they have this shape and is called by tests, not by the daemon; ``understood`` takes nothing else
+from another process. docs/status-api.md says the same in words.
 
 Every time is UTC epoch milliseconds, every share lies in 0..1, every evidence is a natural logarithm. A field that is
 not required is left out when its number does not exist: nothing is shown as zero because it is unknown.
@@ -11,9 +11,11 @@ not required is left out when its number does not exist: nothing is shown as zer
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, Literal, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter
+import msgspec
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from stationkeeper.contracts.model_status import ModelStatus, RequestOutcome
@@ -220,6 +222,7 @@ BY_ROLE: dict[str, Any] = {
     "retrain": list[RetrainStatus],
     "deploy": list[DeployStatus],
     "fleet": list[FleetStatus],
+    "model": list[ModelStatus],
 }
 
 
@@ -229,8 +232,28 @@ def check(status: Mapping[str, Any], kind: str | None = None) -> None:
     Raises ``pydantic.ValidationError`` naming each bad field, ``KeyError`` for an unknown role, and ``TypeError`` or
     ``ValueError`` for what JSON cannot hold: numpy scalars, NaN and infinities.
     """
-    # Lists, because pydantic takes a configuration for a list of dictionaries and not for a dictionary alone; extra
-    # keys are an error, as a misspelt field would otherwise never reach the page.
-    adapter: TypeAdapter[Any] = TypeAdapter(BY_ROLE[kind or status["role"]], config=ConfigDict(extra="forbid"))
-    adapter.validate_python([dict(status)], strict=True)
+    # Extra keys are an error, as a misspelt field would otherwise never reach the page.
+    _shape(kind or status["role"], "forbid").validate_python([dict(status)])
     json.dumps(status, allow_nan=False)
+
+
+@cache
+def _shape(kind: str, extra: Literal["allow", "forbid"]) -> TypeAdapter[Any]:
+    # Lists, because pydantic takes a configuration for a list of dictionaries and not for a dictionary alone.
+    return TypeAdapter(BY_ROLE[kind], config=ConfigDict(extra=extra, strict=True, allow_inf_nan=False))
+
+
+def understood(answer: bytes, kind: Literal["fleet", "model"]) -> Any:
+    """Return the ``FleetStatus`` or ``ModelStatus`` that another process answers; keys of a newer build stay in it.
+
+    Raises ``ValueError`` that names the first wrong field, and what JSON cannot hold (NaN, infinities, half a letter).
+    """
+    found = msgspec.json.decode(answer)
+    try:
+        (status,) = _shape(kind, "allow").validate_python([found])
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False, include_input=False)
+        where = ".".join(map(str, first["loc"][1:])) or kind
+        more = f", and {len(others)} more" if others else ""
+        raise ValueError(f"{where}: {first['msg']}{more}") from None
+    return status

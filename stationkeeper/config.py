@@ -9,6 +9,7 @@ error that names the nearest right one, never a silence. A variable is text wher
 import difflib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -59,6 +60,13 @@ class ModelConfig(ModelSettings):
 
     retrain: RetrainSettings | None = None
     rollout: RolloutSettings = RolloutSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, data: Any) -> Any:
+        if isinstance(data, _Unreadable):
+            raise ValueError(data.why)  # noqa: TRY004 - a pydantic check
+        return data
 
     def retraining(self) -> RetrainSettings:
         """Return how the model is retrained (by default where it says nothing), with its positive class and value."""
@@ -134,7 +142,8 @@ class Config(BaseModel):
         if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
             return data
         named = {
-            key: {"name": key, **value} if isinstance(value, dict) else value for key, value in data["models"].items()
+            key: {"name": key, **value} if isinstance(value, dict) and not isinstance(value, _Unreadable) else value
+            for key, value in data["models"].items()
         }
         return {**data, "models": named}
 
@@ -172,23 +181,113 @@ class Config(BaseModel):
         return kept
 
 
-class _UniqueKeys(yaml.CSafeLoader):
-    """A YAML loader that refuses a key written twice."""
+_MERGE = "tag:yaml.org,2002:merge"
+_INPUTS: Mapping[Kind, str] = {"prediction": "predictions", "feature": "features", "label": "labels"}
+"""The keys that name topics."""
+
+
+class _Unreadable(dict[str, Any]):
+    """An entry that cannot be read, with the reason; of its inputs it holds the topics that can be."""
+
+    def __init__(self, why: str, nodes: Sequence[yaml.Node] = (), read: Mapping[str, Any] | None = None) -> None:
+        super().__init__(read or {})
+        self.why = why
+        for key, value in (pair for node in nodes if isinstance(node, yaml.MappingNode) for pair in node.value):
+            if key.value in _INPUTS.values():
+                inner = value.value if isinstance(value, yaml.MappingNode) else [(None, value)]
+                found = [held.value for name, held in inner if name is None or name.value == "topic"]
+                self.setdefault(key.value, []).extend(found)
+
+
+class _Loader(yaml.CSafeLoader):
+    """A YAML loader that refuses a key written twice, and a template that was not filled in where a key belongs.
+
+    What is wrong in an entry under ``models`` is that entry's alone: it is ``_Unreadable``, and the others are read.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._checked: set[int] = set()
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self._check(node)
+        return super().construct_mapping(node, deep=deep)
+
+    def _check(self, node: yaml.MappingNode) -> None:
+        # Once: what a block merges stands among its own keys afterwards, and both may have one.
+        if id(node) in self._checked:
+            return
         seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+        for key_node, value in node.value:
             line = key_node.start_mark.line + 1
-            if not isinstance(key, Hashable):
-                raise ConfigError(
-                    f"line {line}: a {type(key).__name__} stands where a key belongs; is it the place of a template, "
-                    "as {{ name }}, that was not filled in? A value with braces stands in quotes"
-                )
+            merges = key_node.tag == _MERGE
+            key = "<<" if merges else _key(self.construct_object(key_node, deep=True), line)
             if key in seen:
                 raise ConfigError(f"line {line}: the key {key!r} is written twice; keep one")
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+            for one in (value.value if isinstance(value, yaml.SequenceNode) else [value]) if merges else ():
+                if not isinstance(one, yaml.MappingNode):
+                    raise ConfigError(f"line {line}: << takes the keys of another block, as <<: *name; this is none")
+                self._check(one)
+        self._checked.add(id(node))
+
+    def get_single_data(self) -> Any:
+        """Return what the file holds."""
+        root = self.get_single_node()
+        pairs = root.value if isinstance(root, yaml.MappingNode) else []
+        blocks = [value for key, value in pairs if key.value == "models" and isinstance(value, yaml.MappingNode)]
+        if len(blocks) != 1 or any(key.tag == _MERGE for key, _ in blocks[0].value):
+            return None if root is None else self.construct_document(root)
+        entries, blocks[0].value = blocks[0].value, []
+        return {**self.construct_document(root), "models": self._entries(entries)}
+
+    def _entries(self, pairs: Sequence[tuple[yaml.Node, yaml.Node]]) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        nodes: dict[Any, list[yaml.Node]] = defaultdict(list)
+        for place, (key_node, node) in enumerate(pairs, 1):
+            key, line = f"#{place}", key_node.start_mark.line + 1
+            try:
+                key = _key(self.construct_document(key_node), line)
+                value = self.construct_document(node)
+            # Of any kind: PyYAML lets through what int, datetime and others say to a value of their tag.
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told of this entry
+                value = _Unreadable(_unread(error, line), [node])
+                # As it is after a document that could be read; the rest of this one would be told of the next entry.
+                self.constructed_objects, self.recursive_objects = {}, {}
+                self.state_generators, self.deep_construct = [], False
+            nodes[key].append(node)
+            if len(nodes[key]) > 1:
+                # Nobody knows which of the two is meant.
+                value = _Unreadable(f"line {line}: the key {key!r} is written twice; keep one", nodes[key])
+            found[key] = value
+        return found
+
+
+def _key(key: Any, line: int) -> Any:
+    """Return a key that can be one; raises ``ConfigError`` for another."""
+    if not isinstance(key, Hashable):
+        raise ConfigError(
+            f"line {line}: a {type(key).__name__} stands where a key belongs; is it the place of a template, "
+            "as {{ name }}, that was not filled in? A value with braces stands in quotes"
+        )
+    return key
+
+
+def _unread(error: Exception, line: int) -> str:
+    """Return why YAML from a line on cannot be read."""
+    known = isinstance(error, ConfigError | yaml.YAMLError)
+    return str(error) if known else f"line {line} or below: not YAML ({type(error).__name__}: {error})"
+
+
+def _read(text: str) -> Any:
+    """Return YAML as plain data; raises ``ConfigError`` or ``yaml.YAMLError``."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a CSafeLoader
+    except (ConfigError, yaml.YAMLError):
+        raise
+    except Exception as error:
+        # Of any kind, as in an entry.
+        raise ConfigError(_unread(error, 1)) from error
 
 
 def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: bool = False) -> Config:
@@ -202,7 +301,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: boo
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys) or {}  # noqa: S506 - a CSafeLoader
+            data = _read(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}; give --config FILE or run init") from None
         except UnicodeDecodeError as error:
@@ -212,7 +311,15 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: boo
         if not isinstance(data, dict):
             raise ConfigError(f"{path} holds a {type(data).__name__}; write keys such as kafka: and models:")
     for _, keys, text in variables(env):
-        _lay(data, keys, _env_value(keys, text))
+        try:
+            _lay(data, keys, _env_value(keys, text))
+        except ConfigError as error:
+            models = data.get("models") or {}
+            if keys[0] != "models" or len(keys) == 1 or not isinstance(models, dict):
+                raise
+            # It is of one model: that one is refused by it, and is so without what is wrong with the others.
+            entry = next((held for key, held in models.items() if str(key).lower() == keys[1]), None)
+            _lay(data, keys[:2], _Unreadable(str(error), read=entry if isinstance(entry, dict) else None))
     if env.get(ENV_KAFKA):
         _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
     return Config.parse(data, source=str(path or "environment"), refuse=refuse)
@@ -241,10 +348,13 @@ def _env_value(keys: Sequence[str], text: str) -> Any:
         # Quotes around the whole come off, as they did when every variable was YAML.
         quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
         return text[1:-1] if quoted else text
+    name = f"{ENV_PREFIX}{'__'.join(keys).upper()}"
     try:
-        return yaml.safe_load(text)
+        return _read(text)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{ENV_PREFIX}{'__'.join(keys).upper()}: not YAML ({type(error).__name__})") from None
+        raise ConfigError(f"{name}: not YAML ({type(error).__name__})") from None
 
 
 def _scalars_in(annotation: Any) -> Iterator[Any]:
@@ -280,18 +390,17 @@ def _refusal(root: type[Config], key: Any, place: int, entry: Any, source: str) 
         return None
     named = isinstance(key, str) and MODEL_NAME.fullmatch(key) is not None
     inputs = entry if isinstance(entry, dict) else {}
-    kinds: dict[Kind, str] = {"prediction": "predictions", "feature": "features", "label": "labels"}
     return RefusedModel(
         key if named else f"#{place}",
         why,
-        {kind: _topics(inputs.get(name)) for kind, name in kinds.items()},
+        {kind: _topics(inputs.get(name)) for kind, name in _INPUTS.items()},
     )
 
 
 def _topics(value: Any) -> frozenset[str]:
     """Return the topic of an input as far as its entry says it: a path or constant may be called like another's."""
     topic = value.get("topic") if isinstance(value, dict) else value
-    return frozenset([topic] if isinstance(topic, str) else [])
+    return frozenset(one for one in (topic if isinstance(topic, list) else [topic]) if isinstance(one, str))
 
 
 def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:

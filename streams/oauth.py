@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import math
 import threading
 import time
 from typing import Any, Final
@@ -47,8 +48,13 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # kafka-py
                 try:
                     self._token = remember(str(answer["access_token"]))
                     life = float(answer.get("expires_in", _LIFE_S))
-                except (KeyError, TypeError, ValueError):
-                    raise TokenRefused(f"the answer of {self._url.hostname} holds no access_token") from None
+                    if not math.isfinite(life):
+                        # Of such a life no end ever comes.
+                        raise ValueError(life)  # noqa: TRY301 - told as the others are
+                except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                    raise TokenRefused(
+                        f"the answer of {self._url.hostname} holds no access_token with an expires_in of seconds"
+                    ) from None
                 self._until = time.monotonic() + _USED * life
             return self._token
 
@@ -70,7 +76,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # kafka-py
             if answer.status != 200:
                 raise TokenRefused(f"{url.hostname} answers {answer.status} for a token; see kafka.security")
             return json.loads(body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise TokenRefused(f"{url.hostname} gives no token: {error}") from error
         finally:
             connection.close()

@@ -14,6 +14,8 @@ import ssl
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import msgspec
+
 from stationkeeper.contracts.masking import masked, remember
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
@@ -67,7 +69,7 @@ class JsonClient:
             answer = connection.getresponse()
             text = answer.read(_MOST_BYTES)
             found = json.loads(text) if method == "GET" and answer.status // 100 == 2 else {}
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise Retryable(f"{self._who} does not answer: {error}") from error
         finally:
             connection.close()
@@ -109,9 +111,13 @@ class HttpTarget:
         status, body = self._client.call("GET", path, known=frozenset({404}))
         if status == 404:
             return None
-        try:
-            proven = frozenset(map(str, body.get("proven", ())))
-            unfit = dict(body.get("unfit", {}))
-            return Observation(body["champion"], body["canary"], int(body["weight_bp"]), unfit, proven)
-        except (KeyError, TypeError, ValueError) as error:
-            raise Retryable(f"the server's answer for {model} lacks or garbles {error}") from error
+        return observed(body, f"the server's answer for {model} lacks or garbles")
+
+
+def observed(answer: Any, said: str) -> Observation:
+    """Return what a server's answer tells; raises ``Retryable`` that begins with ``said`` and names a wrong field."""
+    try:
+        # Not strict: a server may write a weight as 500.0.
+        return msgspec.convert(answer, Observation, strict=False)
+    except msgspec.ValidationError as error:
+        raise Retryable(f"{said} {error}") from error

@@ -2,9 +2,12 @@
 
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets.http import JsonClient
+from stationkeeper.deploy.targets.http import JsonClient, observed
 from stationkeeper.deploy.targets.target import Abilities, Observation
 from stationkeeper.streams.errors import Retryable
+
+# Of an entry that is none: enough to see what answers there.
+_SHOWN = 100
 
 
 class RouterTarget:
@@ -23,12 +26,12 @@ class RouterTarget:
     def observe(self, model: str) -> Observation | None:
         """Return what the router applies for a model; None when it does not know the model."""
         _, body = self._client.call("GET", "/api/v1/status")
-        try:
-            found = next((one for one in body.get("models", ()) if one["model"] == model), None)
-            if found is None:
-                return None
-            return Observation(
-                found["champion"], found["canary"], found["weight_bp"], found["unfit"], frozenset(found["proven"])
-            )
-        except (KeyError, TypeError) as error:
-            raise Retryable(f"what answers at the router's address is no router of this version: {error}") from error
+        models = body.get("models")
+        none = "what answers at the router's address is no router of this version:"
+        for one in models if isinstance(models, list) else [None]:
+            # Those two are optional for other servers, and a router that leaves them out is an older one.
+            if not isinstance(one, dict) or not one.keys() >= {"model", "unfit", "proven"}:
+                raise Retryable(f"{none} models: {str(one)[:_SHOWN]}")
+            if one["model"] == model:
+                return observed(one, none)
+        return None

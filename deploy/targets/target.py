@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Protocol, TypeVar, runtime_checkable
 
+from msgspec import Meta
 from pydantic import ValidationError
 
 from stationkeeper.contracts.messages import Rollout
@@ -30,7 +31,7 @@ class Observation:
 
     champion: str | None
     canary: str | None
-    weight_bp: int
+    weight_bp: Annotated[int, Meta(ge=0, le=BUCKETS)]
     unfit: Mapping[str, str] = field(default_factory=dict)
     proven: frozenset[str] = frozenset()
 

@@ -108,8 +108,9 @@ def check_targets(config: Config) -> Iterator[SetupCheck]:
             else:
                 mend = "stationkeeper serve or up starts it; elsewhere give targets: [{kind: router, url: …}]"
                 yield SetupCheck(what, "warning", f"{error}: rollouts wait for it. {mend}")
-        except (PluginError, ValueError) as error:
-            yield SetupCheck(what, "failed", str(error))
+        # Of any kind: a target may be a plugin's, and a platform's answer may be of a shape that it does not know.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            yield SetupCheck(what, "failed", str(error) or type(error).__name__)
         else:
             yield SetupCheck(what, "ok", f"{settings.url or given.kind} answers")
             for model in mine:

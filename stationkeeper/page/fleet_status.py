@@ -1,31 +1,43 @@
 """Merges the status of the roles in this process and of its peers into the fleet that pages and API show."""
 
 import contextlib
-import json
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import METRICS, STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import ModelStatus
-from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, ModelRefusal, RoleHealth
+from stationkeeper.contracts.status import (
+    SCHEMA_VERSION,
+    Conservation,
+    FleetStatus,
+    ModelRefusal,
+    RoleHealth,
+    understood,
+)
 from stationkeeper.events import RefusedModel
+from stationkeeper.page.fleet import fleet_page
+from stationkeeper.page.model import model_page, subject_page
 
 # A page waits this long for another role before it shows it as not answering. Half gives up on a busy role, double
 # makes the page slow whenever one is down.
 PEER_TIMEOUT_S = 1.0
+# What of an answer is read: the status of 10 000 subjects has some 5 MB, and a wrong address may send without end.
+_MOST_BYTES = 64 * 1024 * 1024
+# Of why an answer is not understood as much is shown: two lines of the page, enough for the path of a wrong field.
+_MOST_WORDS = 300
 # However many people look at once, each role is asked once a second.
 PEER_FRESH_S = 1.0
 # A model is called stale after ten of its panes without data, but never before ten minutes: with panes of seconds a
@@ -248,8 +260,20 @@ class _Answer:
     at: float
 
 
-# How a peer fails to answer: away, no HTTP, cut off in the middle, no JSON, or the JSON of something else.
-_UNANSWERED = (OSError, HTTPException, ValueError)
+class _NotUnderstood(ValueError):
+    """A peer answered, and no page could show it."""
+
+
+# How a peer fails to answer: away, no HTTP, cut off in the middle, or something else than a role's status.
+_UNANSWERED = (OSError, HTTPException, _NotUnderstood)
+
+
+def _show_model(model: ModelStatus) -> None:
+    """Fill the pages of a model, those of its subjects that have plots included."""
+    nobody = empty_fleet(0)
+    model_page(model, nobody)
+    if plotted := [subject for subject in model["subjects"] if "series" in subject or "cells" in subject]:
+        subject_page(model, plotted, nobody)
 
 
 class PeerRoles:
@@ -285,7 +309,9 @@ class PeerRoles:
         for url in self._urls.values():
             with contextlib.suppress(*_UNANSWERED):
                 path = f"/api/v1/models/{urllib.parse.quote(name, safe='')}?scope=own"
-                return cast("ModelStatus", self._get_json(url, path))
+                found: ModelStatus = self._get(url, path, "model", _show_model)
+                if found["model"] == name:
+                    return found
         return None
 
     def _fleet(self, name: str, now_ms: int) -> FleetStatus:
@@ -297,21 +323,33 @@ class PeerRoles:
 
     def _ask(self, name: str, now_ms: int) -> FleetStatus:
         try:
-            found = self._get_json(self._urls[name], "/api/v1/status?scope=own")
-            if not isinstance(found, dict) or not found.keys() >= FleetStatus.__required_keys__:
-                raise ValueError("what answers there is no role of this loop")
-            return cast("FleetStatus", found)
+            found: FleetStatus = self._get(self._urls[name], "/api/v1/status?scope=own", "fleet", fleet_page)
+            return found
         except _UNANSWERED as error:
             fleet = empty_fleet(now_ms)
             why = repr(error) if isinstance(error, HTTPException) else getattr(error, "reason", error)
-            reason = masked(f"did not answer at {self._urls[name]}: {why}")
+            said = "answered" if isinstance(error, _NotUnderstood) else "did not answer"
+            reason = masked(f"{said} at {self._urls[name]}: {why}")
             fleet["roles"].append(RoleHealth(role=name, live=False, ready=False, reasons=[reason]))
             return fleet
 
-    def _get_json(self, url: str, path: str) -> Any:
+    def _get(self, url: str, path: str, kind: Literal["fleet", "model"], show: Callable[[Any], object]) -> Any:
         asked = urllib.request.Request(url.rstrip("/") + path, headers=self._headers)  # noqa: S310 - checked above
         with self._opener.open(asked, timeout=PEER_TIMEOUT_S) as response:
-            return json.load(response)
+            answer = response.read(_MOST_BYTES)
+            if response.length:
+                # Asked for so many bytes it returns the fewer that came, without a word.
+                raise IncompleteRead(answer, response.length)
+        try:
+            found = understood(answer, kind)
+            # Each field may be right and no page could show them together: a series with more times than values, a
+            # time in the year 40 000. It would take the pages of all others with it.
+            show(found)
+        # Of any kind: whatever the answer leads to, the peer alone is shown by it.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"[:_MOST_WORDS]
+            raise _NotUnderstood(f"what no role of this version says ({why})") from error
+        return found
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -49,6 +49,8 @@ def test_kill_9_at_random_times(bank: Bank, ledger: Ledger) -> None:
 @pytest.mark.parametrize(("client", "when"), COMMITS)
 def test_kill_9_inside_the_commit(bank: Bank, ledger: Ledger, when: str) -> None:
     row = ledger.row((1,), f"killed inside the transaction, {when.replace('-', ' the ')}")
+    # Also where this row is run alone: what follows waits for the other one too.
+    bank.both()
     for round_ in range(rounds()):
         for number, role in enumerate(COMMIT_KILLS):
             bank.dismiss(role)

@@ -199,6 +199,88 @@ def test_what_is_not_about_one_model_alone_or_leaves_none_ends_the_role(data: di
         Config.parse(data, refuse=True)
 
 
+ENTRY = """
+  b:
+    predictions: {topic: q, map: {score: s}}
+    labels: l
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "said"),
+    [
+        (ENTRY + "    window: 5m\n    window: 6m\n", "b", "line 7: the key 'window' is written twice"),
+        (ENTRY + "    retrain: {data: {max_rows: 1, max_rows: 2}}\n", "b", "line 6: the key 'max_rows' is"),
+        (ENTRY + "    pane: {{ pane }}\n", "b", "line 6: a dict stands where a key belongs"),
+        (ENTRY + "    pane: ${PANE}\n", "b", "models.b.pane"),
+        (ENTRY + "    pane: !env PANE\n", "b", "the tag '!env'"),
+        (ENTRY + "    pane: 2026-13-45\n", "b", "line 3 or below: not YAML"),
+        (ENTRY + "    <<: 5\n", "b", "line 6: << takes the keys of another block"),
+        (ENTRY + "    <<: &own\n      <<: *own\n", "b", "RecursionError"),
+        (ENTRY + "  b: {predictions: q}\n", "b", "line 6: the key 'b' is written twice"),
+        (ENTRY.replace("b:", "{{ name }}:", 1), "#2", "line 3: a dict stands where a key belongs"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_hurts_its_model_alone(entry: str, name: str, said: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f"models:\n  a: {{predictions: p}}{entry}  z: {{predictions: r}}\n")
+    config = load(path, {}, refuse=True)
+    assert list(config.models) == ["a", "z"]
+    (refused,) = config.refused
+    assert refused.name == name
+    assert said in refused.why
+    assert (refused.kinds("q"), refused.kinds("l"), refused.kinds("p")) == (["prediction"], ["label"], [])
+    # Whoever asks for the whole gets it beside all other problems.
+    path.write_text(path.read_text() + "clock: sun\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert said in str(caught.value)
+    assert "clock: Input should be" in str(caught.value)
+
+
+def test_both_topics_of_an_input_that_is_written_twice_are_the_models(tmp_path: Path) -> None:
+    text = "models:\n  a: {predictions: p}\n  b:\n    predictions: q\n    predictions: {topic: r}\n"
+    (refused,) = load(written(tmp_path, text), {}, refuse=True).refused
+    assert (refused.kinds("q"), refused.kinds("r")) == (["prediction"], ["prediction"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models:\n  a: {predictions: p, pane: 1m, pane: 2m}\n",
+        "models:\n  a: {predictions: p}\nmodels:\n  b: {predictions: q}\n",
+        "models:\n  a: {predictions: p}\nkafka: {prefix: a, prefix: b}\n",
+        "models:\n  a: {predictions: p}\nclock: 2026-13-45\n",
+        "models:\n  a: {predictions: p}\n  b: [\n",
+    ],
+    ids=["none is left", "models twice", "another block", "a value of all", "no YAML"],
+)
+def test_what_cannot_be_read_outside_of_an_entry_ends_the_role(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load(written(tmp_path, text), {}, refuse=True)
+
+
+@pytest.mark.parametrize("text", ["{{ x }}", "{a: 1, a: 2}", "[", "2026-13-45"])
+def test_a_variable_that_is_no_yaml_hurts_its_model_alone(text: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "models:\n  a: {predictions: p}\n  B: {predictions: q}\n")
+    config = load(path, {"STATIONKEEPER__MODELS__B__SEGMENTS": text}, refuse=True)
+    assert list(config.models) == ["a"]
+    (refused,) = config.refused
+    assert (refused.name, refused.kinds("q")) == ("B", ["prediction"])
+    assert "STATIONKEEPER__MODELS__B__SEGMENTS: " in refused.why
+    for name in ("STATIONKEEPER__MODELS", "STATIONKEEPER__TARGETS"):
+        with pytest.raises(ConfigError, match=name):
+            load(path, {name: text}, refuse=True)
+
+
+def test_a_block_is_merged_and_its_keys_are_the_weaker_ones(tmp_path: Path) -> None:
+    text = "models:\n  a: &a {predictions: p, pane: 1m, window: 5m}\n  b:\n    <<: *a\n    predictions: q\n  c: *a\n"
+    models = load(written(tmp_path, text), {"STATIONKEEPER__MODELS__C__PANE": "2m"}).models
+    assert [(m.predictions.topic, m.pane) for m in models.values()] == [("p", 60_000), ("q", 60_000), ("p", 120_000)]
+    # What is merged out of a block that cannot be read is no more sure than that one.
+    text = "models:\n  z: {predictions: r}\n  a: &a {predictions: p, pane: 1m, pane: 5m}\n  b:\n    <<: *a\n"
+    assert list(load(written(tmp_path, text), {}, refuse=True).models) == ["z"]
+
+
 def test_the_topics_of_a_wrong_entry_are_read_out_of_whatever_it_holds() -> None:
     entry = {"predictions": {"topic": "p", "map": {"nope": "x"}}, "labels": "l", "window": "often"}
     (refused,) = Config.parse({"models": {"a": MODEL, "b": entry}}, refuse=True).refused

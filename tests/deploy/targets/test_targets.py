@@ -131,15 +131,61 @@ def test_what_cannot_be_told_is_retried_and_never_taken_for_an_answer(team: Team
         away.observe("fraud")
 
 
+SERVED = {"champion": "1", "canary": None, "weight_bp": 0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"champion": 3}, r"got `int` - at `\$.champion"),
+        ({"weight_bp": 10_001}, r"<= 10000 - at `\$.weight_bp"),
+        ({"weight_bp": "some"}, r"got `str` - at `\$.weight_bp"),
+        ({"weight_bp": float("inf")}, r"got `float` - at `\$.weight_bp"),
+        ({"unfit": ["2"]}, r"got `array` - at `\$.unfit"),
+        ({"proven": [[]]}, r"got `array` - at `\$.proven"),
+    ],
+)
+def test_a_wrong_field_of_a_server_is_named(team: TeamServer, wrong: dict[str, Any], said: str):
+    target = HttpTarget(TargetSettings(kind="http", url=team.url))
+    team.platform.wanted["fraud"] = {**SERVED, "weight_bp": 500.0, "more": 1}
+    assert target.observe("fraud") == Observation("1", None, 500)
+    team.platform.wanted["fraud"] = {**SERVED, **wrong}
+    with pytest.raises(Retryable, match=said):
+        target.observe("fraud")
+
+
 class AnotherServer(JsonServer):
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self.said = said
+
     def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
-        return 200, {"models": [{"name": "fraud"}]}
+        return 200, self.said
 
 
-def test_a_server_that_is_no_router_is_told_as_one():
-    with closing(AnotherServer()) as server:
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"models": [{"name": "fraud"}]},
+        {"models": ["fraud"]},
+        {"models": 5},
+        {"status": "ok"},
+        {"models": [{**SERVED, "model": "fraud"}]},
+        {"models": [{**SERVED, "model": "fraud", "unfit": [], "proven": []}]},
+        {"models": [{**SERVED, "model": "fraud", "unfit": {}, "proven": [7]}]},
+    ],
+)
+def test_a_server_that_is_no_router_is_told_as_one(said: Any):
+    with closing(AnotherServer(said)) as server:
         target = RouterTarget(TargetSettings(kind="router", url=server.url))
         with pytest.raises(Retryable, match="no router of this version"):
+            target.observe("fraud")
+
+
+def test_json_without_end_is_no_answer():
+    with closing(AnotherServer(b"[" * 100_000)) as server:
+        target = RouterTarget(TargetSettings(kind="router", url=server.url))
+        with pytest.raises(Retryable, match="does not answer"):
             target.observe("fraud")
 
 

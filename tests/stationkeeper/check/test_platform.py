@@ -90,6 +90,18 @@ class Coarse:
         return None
 
 
+class Garbled(Coarse):
+    """A platform whose answer has another shape than its target reads."""
+
+    def observe(self, model: str) -> Observation | None:
+        raise KeyError("metadata")
+
+
+def test_whatever_a_target_raises_is_told() -> None:
+    (found,) = check_targets(config(targets=[{"kind": f"{__name__}:Garbled"}]))
+    assert (found.outcome, found.detail) == ("failed", "'metadata'")
+
+
 def test_what_a_target_cannot_do_of_a_ramp_is_said_before_it_begins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

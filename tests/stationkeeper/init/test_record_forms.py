@@ -285,10 +285,15 @@ def watched(config: Config, records: int) -> dict[str, ModelStatus]:
         late = [one for one in found.values() if (one["watermark"] or 0) < last - CLOSED_MS]
         return {} if late or len(found) < len(config.models) else found
 
+    def progress() -> list[object]:
+        # What only grows, and not beyond what was sent: on a machine that is busy thirty times over it takes minutes.
+        read = [row["tallied"] for row in tally.status().get("conservation", [])]
+        return [*read, *(one["watermark"] for one in judge.status().get("models", []))]
+
     for thread in threads:
         thread.start()
     try:
-        said = until(judged, "every pane is judged", 300.0)
+        said = until(judged, "every pane is judged", 300.0, progress)
         assert sum(row["tallied"] for row in tally.status().get("conservation", [])) == records
         assert tally.status()["dead_letters"] == {}
     finally:

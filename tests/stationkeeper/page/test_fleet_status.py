@@ -1,13 +1,25 @@
 """One picture of the loop out of many roles and processes."""
 
+import json
 import socket
 import threading
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import closing
+from email.message import Message
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stationkeeper.contracts.status import check
+from stationkeeper.contracts.status import FleetStatus, check
+from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.fleet_status import Fleet, PeerRoles, brief, derived_samples, fresh_samples, merge, own_status
 from stationkeeper.process.web import WebServer, create_app
+from tests.json_server import JsonServer
 from tests.stationkeeper import story
 
 
@@ -22,7 +34,7 @@ def test_the_story_has_the_agreed_shape_and_so_has_the_fleet() -> None:
     [
         (b"\x00\x15 no http\r\n", "BadStatusLine"),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"roles": [', "IncompleteRead"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no role of this loop"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no role of this version says"),
     ],
 )
 def test_a_peer_that_answers_something_else_or_breaks_off_is_shown_as_not_answering(answer: bytes, said: str) -> None:
@@ -44,6 +56,114 @@ def test_a_peer_that_answers_something_else_or_breaks_off_is_shown_as_not_answer
         thread.join()
     assert not broken["live"]
     assert said in broken["reasons"][0]
+
+
+def answered(**wrong: Any) -> FleetStatus:
+    """What a role of ours answers, with some of its keys replaced."""
+    fleet = own_status(story.canary_moment(), story.SEEN)
+    fleet["models"] = [brief(model) for model in fleet["models"]]
+    return {**fleet, **wrong}  # type: ignore[typeddict-item] # wrong on purpose
+
+
+class Peer(JsonServer):
+    """A process that answers its status, and a model, whatever they are."""
+
+    def __init__(self, status: Any, model: Any = None) -> None:
+        super().__init__()
+        self.status, self.model = status, model
+
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        return 200, self.status if path.startswith("/api/v1/status") else self.model
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (answered(models=[5]), "models.0: Input should be a valid dictionary"),
+        (answered(roles=[{"role": "deploy", "live": "yes", "ready": True, "reasons": []}]), "roles.0.live"),
+        (answered(roles=None), "roles: Input should be a valid list"),
+        (answered(schema_version=2), "schema_version: Input should be 1"),
+        (answered(conservation=[{"topic": "t", "partition": 0}]), "conservation.0.received: Field required"),
+        (answered(rollouts=[{**story.deploy()["rollouts"][0], "phase": "beta"}]), "rollouts.0.phase"),
+        (answered(dead_letters={"undecodable": float("nan")}), "JSON is malformed"),
+        (json.dumps(answered()).replace('"fraud"', '"\\ud800"').encode(), "DecodeError"),
+        (json.dumps(answered()).replace(str(story.SEEN), "9" * 400).encode(), "OverflowError"),
+        # Each field is of its type, and no page can show it.
+        (answered(generated=10**15), "ValueError"),
+        (b"[" * 100_000, "RecursionError"),
+    ],
+)
+def test_a_peer_whose_answer_has_other_contents_is_shown_by_itself_with_the_field(wrong: Any, said: str) -> None:
+    with closing(Peer(wrong)) as strange, closing(Peer(answered())) as sound:
+        fleet = Fleet([], PeerRoles({"deploy": strange.url, "monitor": sound.url})).whole()
+    *_, told = sorted(fleet["roles"], key=lambda role: role["role"] == "deploy" and len(role["reasons"]))
+    assert (told["role"], told["live"], told["ready"]) == ("deploy", False, False)
+    assert f"answered at {strange.url}: what no role of this version says" in told["reasons"][0]
+    assert said in told["reasons"][0]
+    assert "fraud" in {model["model"] for model in fleet["models"]}
+    assert strange.url in fleet_page(fleet)
+
+
+def test_a_field_of_a_newer_version_is_passed_on() -> None:
+    with closing(Peer(answered(weather="fine"))) as newer:
+        (fleet,) = PeerRoles({"monitor": newer.url}).fleets(0)
+    assert fleet["weather"] == "fine"  # type: ignore[typeddict-item] # of a version to come
+    assert all(role["live"] for role in fleet["roles"])
+
+
+def test_a_model_that_no_page_can_show_is_shown_as_far_as_the_status_tells_it() -> None:
+    whole = next(model for model in own_status(story.canary_moment(), 0)["models"] if model["model"] == "fraud")
+    broken = json.loads(json.dumps(whole))
+    next(subject for subject in broken["subjects"] if "series" in subject)["series"]["time"] = []
+    answers: list[Any] = [broken, {**whole, "model": "churn"}, {**whole, "state": "fine"}, []]
+    for wrong in answers:
+        with closing(Peer(answered(models=[brief(whole)]), wrong)) as peer:
+            peers = PeerRoles({"monitor": peer.url})
+            assert peers.model("fraud") is None
+            web = WebServer(create_app([], peers=peers, strict=True))
+            web.start()
+            try:
+                with urlopen(f"{web.url}/models/fraud") as page:
+                    assert "amount" in page.read().decode()
+            finally:
+                web.stop()
+
+
+def places(value: Any) -> Iterator[tuple[MutableMapping[Any, Any] | MutableSequence[Any], Any]]:
+    """Every place in a JSON value that can hold something else: what holds it, and where."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield value, key
+        yield from places(one)
+
+
+class Body(BytesIO):
+    """An answer of which nothing is missing."""
+
+    length = 0
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+def test_whatever_stands_anywhere_in_an_answer_the_page_of_the_others_is_shown(data: st.DataObject) -> None:
+    answer: Any = json.loads(json.dumps(answered()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        found = [*places(answer)]
+        holder, key = found[data.draw(st.integers(0, len(found) - 1))]
+        holder[key] = data.draw(ANYTHING)
+    peers = PeerRoles({"deploy": "http://127.0.0.1:1"})
+    peers._opener = SimpleNamespace(open=lambda *_, **__: Body(json.dumps(answer).encode()))  # type: ignore[assignment] # a double
+    fleet = Fleet([story.Role("tally", story.tally())], peers)
+    whole: Mapping[str, Any] = fleet.whole()
+    assert "tally" in {role["role"] for role in whole["roles"]}
+    assert "tally" in fleet_page(fleet.whole())
+    json.dumps(whole, allow_nan=False)
 
 
 def test_a_model_known_twice_is_taken_with_the_later_watermark() -> None:

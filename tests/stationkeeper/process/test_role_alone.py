@@ -68,6 +68,7 @@ models:
   fraud: {{predictions: {prefix}.scores, retrain: {{}}}}
   "b c": {{predictions: {prefix}.rates}}
   late: {{predictions: {{topic: {prefix}.scores, time_unit: s}}}}
+  unread: {{predictions: {prefix}.rates, pane: {{{{ pane }}}}}}
 """
 
 
@@ -91,10 +92,11 @@ def test_a_wrong_entry_leaves_out_its_model_alone_in_every_role(role: str, kafka
         # `late` reads a topic otherwise than the model before it, which no entry alone can tell; deploy and serve read
         # no such topic.
         reads = role in {"monitor", "retrain"}
-        until(lambda: len(events(log, "model_refused")) == 2 + reads, "all are told")
+        until(lambda: len(events(log, "model_refused")) == 3 + reads, "all are told")
         told = {one["model"]: one["reason"] for one in events(log, "model_refused")}
-        assert set(told) == {"churn", "#3"} | ({"late"} if reads else set())
+        assert set(told) == {"churn", "#3", "unread"} | ({"late"} if reads else set())
         assert "'often' is not a duration" in told["churn"]
+        assert "line 11: a dict stands where a key belongs" in told["unread"]
         assert not reads or "is read in two ways" in told["late"]
         at = f"http://127.0.0.1:{port}"
         until(
