@@ -50,6 +50,7 @@ class LogEvent(StrEnum):
     TARGET_WAITS = "target_waits"
     TARGET_CHANGED = "target_changed"
     TARGET_WOULD = "target_would"
+    QUERY_UNANSWERED = "query_unanswered"
     MODEL_LOADED = "model_loaded"
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"
@@ -115,6 +116,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.TARGET_WAITS: "A serving target does not serve yet what the log says, with the reason; it is asked again.",
     LogEvent.TARGET_CHANGED: "Somebody else changed a serving target; it is left as they made it.",
     LogEvent.TARGET_WOULD: "What the target dry-run would do.",
+    LogEvent.QUERY_UNANSWERED: "Prometheus does not answer a query of a rollout, or refuses it; it is asked again.",
     LogEvent.MODEL_LOADED: "The router loaded a model version.",
     LogEvent.CHILD_STARTED: "The supervisor started a child process.",
     LogEvent.CHILD_DIED: "A child process ended.",

@@ -360,6 +360,13 @@ _CURE = (
     Metric("stationkeeper_rollouts_total", "counter", ("model", "outcome"), "Rollouts promoted or rolled_back."),
     Metric("stationkeeper_champion_info", "gauge", ("model", "version"), "1 for the version that is champion."),
     Metric(
+        "stationkeeper_model_served",
+        "gauge",
+        ("model",),
+        "1 while the router answers for the model, 0 while its champion is not loaded or its entry is refused; no "
+        "series before the model has a champion.",
+    ),
+    Metric(
         "stationkeeper_predictions_served_total",
         "counter",
         ("model", "version", "arm"),

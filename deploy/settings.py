@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from stationkeeper.contracts.masking import remember_named
 from stationkeeper.contracts.settings import Credential, Duration, Name, Settings
-from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
+from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, QueryPolicy, TimeoutAction
 from stationkeeper.deploy.core.split import BUCKETS
 
 
@@ -42,6 +43,42 @@ _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
     Guardrail.RECALL: GuardrailSettings(action=Action.INFORM, margin=1.25),
     Guardrail.SCORES: GuardrailSettings(action=Action.INFORM, margin=1.0),
 }
+
+
+class QuerySettings(Settings):
+    """One number that the team's Prometheus tells of the canary, and its bounds.
+
+    ``query`` is PromQL with ``$model``, ``$champion`` and ``$canary`` in it, e.g. ``sum(errors{version="$canary"})``;
+    it gives one number. It is asked once a minute of ``url`` while both versions are out and on probation.
+    ``failures`` in a row beyond ``at_most`` or below ``at_least`` do the ``action``; without a number no step passes.
+    ``token`` is sent as a bearer token; ``ca_file`` checks the certificate, left out the system's do.
+    """
+
+    url: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1)]
+    at_most: float | None = None
+    at_least: float | None = None
+    # Three minutes: one scrape that was missed, or a restart of one pod, is no harm; Argo's example takes as many.
+    failures: Annotated[int, Field(ge=1)] = 3
+    action: Action = Action.ROLL_BACK
+    # A query over five minutes is answered in milliseconds; ten seconds would hold up the next of many.
+    timeout: Annotated[Duration, Field(ge=100)] = 5_000
+    token: Credential | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
+            raise ValueError("url: is no address; write http://HOST:PORT of a Prometheus")
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("write at_most: or at_least: (or both), the bounds of a good answer")
+        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least: {self.at_least} is above at_most: {self.at_most}; no answer is within")
+        return self
+
+    def policy(self) -> QueryPolicy:
+        """Return the bounds as the pure core takes them."""
+        return QueryPolicy(self.action, self.failures, self.at_most, self.at_least)
 
 
 # Bounds beside the defaults of this file: a lower one is the least with which the thing works at all (one row, one
@@ -83,6 +120,7 @@ class RolloutSettings(Settings):
     # Half more failures is what a promotion may miss: told after some 400 failures, where a quarter more takes 1 500.
     promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.5
     guardrails: dict[Guardrail, GuardrailSettings] = Field(default_factory=dict)
+    queries: dict[Name, QuerySettings] = Field(default_factory=dict)
     # Rows that are independent: each counts as one.
     design_effect: Annotated[float, Field(ge=1.0)] = 1.0
     # Twice the odds: below it entities of uneven traffic would stop honest rollouts.
@@ -168,6 +206,7 @@ class RolloutSettings(Settings):
             holdback_bp=round(self.holdback * BUCKETS),
             labels_expected=labels_expected,
             most_flips=self.most_flips,
+            queries={name: query.policy() for name, query in self.queries.items()},
         )
 
 

@@ -8,8 +8,8 @@ under 99 % (its documented example),
 ``flagger 1`` on the first (the default of its code), ``argo`` on the fourth minute under 95 % (its documented example),
 ``z-test`` looks at the pooled counts each minute at 5 %, ``kayenta`` looks once, at the end, at the failure rates of
 the ramp's minutes (Mann-Whitney, 98 %, tolerance .25); all promote at the end of the same ramp. A pane is one minute;
-where traffic is thin, or people stay for ever, it is longer, so that a rollout has two thousand panes at most. Worlds
-of people who stay take thirty times as long as the others and play a fifth as many rollouts. ``forecast`` is what
+where traffic is thin, or a few people stay for ever, it is longer, so that a rollout has two thousand panes at most.
+Worlds of people who stay take thirty times as long as others and play a fifth as many rollouts. ``forecast`` is what
 ``stationkeeper deployments plan`` prints of such a rollout.
 """
 
@@ -46,6 +46,10 @@ VISIT_ROWS, CORRELATED = 8, 3 / 7
 """Rows of a visit and their correlation: a design effect of 1 + 7 * 3/7 = 4."""
 POSITIVE = 0.02
 """Share of positive decisions of both arms."""
+MANY = 1_000
+"""People who stay of whom a rollout ends within hours, and is played by the minute."""
+WITHIN = 1.3
+"""How much later than its forecast a promotion still counts as within it: what a forecast may be off."""
 FEWER = 5
 """By how much fewer rollouts are played of people who stay: a second each, at most seven days of panes."""
 LATE_MINUTES = {True: 12 * 60, False: 60}
@@ -221,7 +225,8 @@ CANDIDATE = Candidate.model_validate(EXAMPLES[Candidate] | {"model": "m", "versi
 
 def shipped(world: World, rng: np.random.Generator, policy: Policy) -> Ended:
     """Play one rollout through the controller's core."""
-    coarse = world.per_minute < 100 or (world.users and not world.by_request) or world.labels
+    # A few people who stay have no answer for the whole seven days; two thousand end as soon as rows do.
+    coarse = world.per_minute < 100 or (0 < world.users < MANY and not world.by_request) or world.labels
     minutes = max(1, math.ceil(policy.max_ms / MINUTE_MS / MOST_PANES)) if coarse else 1
     traffic = Traffic(world, rng, minutes)
     first = steady("m", "1", 0, because(Reason.ADOPTED, version="1", by="benchmark")).rollout
@@ -306,19 +311,27 @@ def line(name: str, ended: list[Ended]) -> str:
     return f"    {name:<10} " + "  ".join(parts)
 
 
-def measure(runs: int, seed: int, only: str) -> Iterator[str]:
-    """Yield the table, cell by cell."""
+def measure(runs: int, seed: int, only: str, *, alone: bool) -> Iterator[str]:
+    """Yield the table, cell by cell; ``alone`` leaves out the others' rules."""
     for world in worlds():
         if only not in world.name:
             continue
         policy, count = world.policy(), max(1, runs // FEWER if world.users else runs)
         effect = 4.0 if world.visits else 1.0
-        told = forecast(policy, world.per_minute, world.base, max(world.ratio, 2.0), effect)
+        asked = policy, world.per_minute, world.base, max(world.ratio, 2.0), effect, world.users or None
+        told = forecast(*asked, by_request=world.by_request)
         # The forecast and the others' rules look at failures alone; where labels decide there is none.
         said = "" if world.labels else f"; forecast: x1 {told.promoted}, x{told.ratio:g} caught {told.caught}"
         yield f"{world.name}: {count} rollouts{said}"
-        yield line("shipped", [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(count)])
+        ours = [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(count)]
+        yield line("shipped", ours)
         if world.labels:
+            continue
+        if told.promoted and world.ratio == world.slower == 1.0:
+            until = math.floor(told.promoted * WITHIN)
+            within = sum(one.how == "promoted" and one.minutes <= until for one in ours)
+            yield f"    promoted by minute {until}: {within / count:.1%}"
+        if alone:
             continue
         others = [peers(world, np.random.default_rng((seed, run)), policy) for run in range(count)]
         for name in others[0]:
@@ -331,8 +344,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="a part of the names of the cells to play")
+    parser.add_argument("--alone", action="store_true", help="leave out the rules of others, which change seldom")
     given = parser.parse_args()
-    for row in measure(given.runs, given.seed, given.only):
+    for row in measure(given.runs, given.seed, given.only, alone=given.alone):
         print(row, flush=True)
 
 

@@ -11,8 +11,9 @@ from stationkeeper.deploy.core.admission import advance, note_proven
 from stationkeeper.deploy.core.minutes import MinuteBook
 from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
 from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.queries import QueryAnswer
 from stationkeeper.deploy.core.reasons import Reason, because
-from stationkeeper.deploy.core.rollout import close_minute, tick
+from stationkeeper.deploy.core.rollout import answered, close_minute, compared, tick
 from stationkeeper.deploy.core.split import as_served
 from stationkeeper.deploy.core.state import memory, remember
 from stationkeeper.deploy.settings import RolloutSettings
@@ -123,6 +124,13 @@ class Rollouts:
         canary = self.records[model].canary
         if canary is not None and canary in proven:
             self.apply(model, Transition(note_proven(self.records[model], canary)))
+
+    def answer(self, model: str, arms: tuple[str, str], answers: Mapping[str, QueryAnswer]) -> None:
+        """Take in answers to a model's queries; those about versions that are compared no more are left out."""
+        rollout, policy = self.records.get(model), self.policies.get(model)
+        if rollout is None or policy is None or compared(rollout) != arms:
+            return
+        self.advance(model, answered(rollout, policy, answers), self.clock(model) or memory(rollout).clock)
 
     def lease(self, model: str, now_ms: int) -> None:
         """Renew a weight's lease after a third of it; a weight whose lease lapsed has to be seen in traffic anew."""

@@ -14,8 +14,10 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import WireError
 from stationkeeper.deploy.controller.effects import Effects
 from stationkeeper.deploy.controller.inputs import DeployInputs
+from stationkeeper.deploy.controller.queries import Queries
 from stationkeeper.deploy.controller.rollouts import Rollouts
 from stationkeeper.deploy.controller.status import rollout_samples, rollout_status
+from stationkeeper.deploy.core.rollout import compared
 from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
@@ -34,7 +36,7 @@ class Deploy:
 
     It runs once: a second member of its group would get a part of the inputs, and says so in ``status``. ``clock``
     is the declared one, ``labelled`` names the models whose labels come on a topic, ``refused`` those whose entry
-    in the configuration is wrong.
+    in the configuration is wrong. ``queries`` asks the team's Prometheus while two versions are compared.
     """
 
     name = "deploy"
@@ -47,8 +49,10 @@ class Deploy:
         clock: Literal["wall", "stream"] = "wall",
         labelled: Collection[str] = (),
         refused: Collection[str] = (),
+        queries: Queries | None = None,
     ) -> None:
         self._topics = topics
+        self._queries = queries or Queries({})
         self._rollouts = Rollouts(models, clock, effects.origins.of, labelled, refused)
         self._effects = effects
         self.inputs = tuple(
@@ -131,6 +135,9 @@ class Deploy:
         for model, rollout in list(mine.records.items()):
             mine.drop_unfit(model, self._effects.unfit(model, rollout.canary) if rollout.canary else None)
             mine.prove(model, self._effects.proven(model))
+            self._queries.follow(model, compared(rollout))
+            for arms, answers in self._queries.taken(model):
+                mine.answer(model, arms, answers)
             mine.lease(model, now_ms)
         # By name, so that the same state makes the same records and a test can compare them.
         self._written = [mine.written(model) for model in sorted(mine.dirty)]
@@ -179,10 +186,12 @@ class Deploy:
         return {"role": "deploy", "rollouts": rollouts, "detail": detail}
 
     def close(self) -> None:
-        """Stop the effects."""
+        """Stop the effects and the queries."""
+        self._queries.close()
         self._effects.close()
 
     def _forget(self) -> None:
         self._rollouts.forget()
+        self._queries.forget()
         self._written.clear()
         self._refused.clear()

@@ -9,6 +9,7 @@ from stationkeeper.contracts.times import to_ms
 from stationkeeper.deploy.core.comparison import applies, harm_limit, log_e
 from stationkeeper.deploy.core.moves import MINUTE, Phase
 from stationkeeper.deploy.core.policy import Action, Policy
+from stationkeeper.deploy.core.queries import shown as query_shown
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, StepLog, memory
 
@@ -92,6 +93,9 @@ def _step(step: StepLog, state: Controller, policy: Policy, *, current: bool) ->
         for name, rail in policy.guardrails.items()
         if applies(state, name)
     ]
+    # The last answer belongs to now, as the evidence does.
+    if current:
+        shown["guardrails"] += [query_shown(name, one, state.asked.get(name)) for name, one in policy.queries.items()]
     return shown
 
 

@@ -5,6 +5,7 @@ the reason with its numbers.
 State: none outside the record. Invariant: the same inputs give the same record, wherever a process dies; what could
 not be measured is neither success nor failure.
 Read `rollout` (the machine), `moves`, `admission`, `promotion`, then `comparison`, `evidence`, `dispersion` (how many
-rows count as one) and `minutes` (the analysis; `analysis` for the canaries of other controllers), `policy`, `state`,
+rows count as one) and `minutes` (the analysis; `analysis` for the canaries of other controllers), `policy`,
+`state`, `queries` (what the team's Prometheus says),
 `split` (who is answered by whom, on probation too), `reasons`, and `forecast` (how long a rollout will take).
 """

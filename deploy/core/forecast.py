@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.deploy.core.comparison import harm_limit
+from stationkeeper.deploy.core.dispersion import LEAST, ROWS_TELL
 from stationkeeper.deploy.core.evidence import (
     CALM,
     CALM_RATIO,
@@ -56,18 +57,23 @@ def forecast(
     ratio: float,
     design_effect: float = 1.0,
     entities: int | None = None,
+    *,
+    by_request: bool = False,
 ) -> Forecast:
     """Forecast a rollout whose champion fails in ``base`` of its rows at ``per_minute`` rows a minute.
 
     Plays ``PLAYED`` rollouts with drawn failures through the bets that decide, always the same draws: the median of the
     time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
     how many rows count as one. Of ``entities`` that keep their arm more and more rows do as time goes on
-    (``_together``), so that with few of them no time is enough. Within 30 % of the medians of
+    (``_together``), so that with few of them no time is enough; where requests are split one by one (``by_request``)
+    a handful only holds the first step until the rows show that. Within 30 % of the medians of
     benchmarks/rules/canary.py, to which a test holds it.
     """
     # Counts are drawn for spans and not for minutes: the evidence of a span is the sum of its minutes'.
     minutes = policy.max_ms // MINUTE
-    weights, last = _ramp(policy, per_minute, minutes)
+    kept = 0 if by_request else entities or 0
+    told = ROWS_TELL if by_request and entities and _handful(entities) else 0
+    weights, last = _ramp(policy, per_minute, minutes, told)
     # Every minute at first, then steps of one per cent.
     ends = [1]
     while ends[-1] < minutes:
@@ -90,7 +96,7 @@ def forecast(
                 one = Arms(*arms)
                 mixture.bet(bets(one, quiet(rows, lost)))
                 rows, lost = rows + one.rows_a + one.rows_b, lost + one.loss_a + one.loss_b
-                effect = max(counted, _together(entities, rows, base)) if entities else counted
+                effect = max(counted, _together(kept, rows, base)) if kept else counted
                 if end >= since and mixture.log_e(effect) >= limit:
                     at = end
                     break
@@ -108,9 +114,14 @@ def forecast(
     return Forecast(promoted, median(ratio, HARM, harm, harm_limit(policy), 0), ratio, minutes)
 
 
-def in_time(policy: Policy, *given: Any) -> Forecast:
+def in_time(policy: Policy, *given: Any, by_request: bool = False) -> Forecast:
     """Forecast the same with ninety days: what a deadline of hours cuts off says nothing of the entities."""
-    return forecast(replace(policy, max_ms=max(policy.max_ms, LONG_MS)), *given)
+    return forecast(replace(policy, max_ms=max(policy.max_ms, LONG_MS)), *given, by_request=by_request)
+
+
+def _handful(entities: int) -> bool:
+    """Return whether so many entities are a handful to the controller: both arms have each, and few send most."""
+    return 2.0 * (entities / (1.0 + HEAVY) - 1.0) < LEAST
 
 
 def _together(entities: int, rows: float, base: float) -> float:
@@ -123,8 +134,11 @@ def _together(entities: int, rows: float, base: float) -> float:
     return 1.0 + max(each - 1.0, 0.0) * APART**2 * base / (1.0 - base)
 
 
-def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]:
-    """Return the weight of each minute up to the deadline, and the minute after which the last step has passed."""
+def _ramp(policy: Policy, per_minute: float, minutes: int, told: int = 0) -> tuple[Floats, int]:
+    """Return the weight of each minute up to the deadline, and the minute after which the last step has passed.
+
+    ``told``: rows of the canary without which the first step is held, and after which it begins again.
+    """
     steps = [weight / BUCKETS for weight in policy.steps_bp]
     passed, rows, weights = 0, 0.0, list[float]()
     for place, weight in enumerate(steps):
@@ -140,6 +154,8 @@ def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]
             lasts = max(lasts, (policy.rows_before(exposed) - rows) / (per_minute * weight))
         if last:
             lasts = max(lasts, (policy.promote_rows - rows) / (per_minute * weight))
+        if not place and lasts * per_minute * weight < told:
+            lasts += told / (per_minute * weight)
         whole = math.ceil(lasts)
         rows += whole * per_minute * weight
         passed += whole

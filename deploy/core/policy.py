@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 # Rows that a weight may expose for each that was seen before: what the shipped ramp (1, 5, 25 %) does, so that at any
@@ -73,6 +73,21 @@ class GuardrailPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryPolicy:
+    """The bounds of one query's answer, how many in a row may not lie beyond them, and what that does."""
+
+    action: Action
+    failures: int
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def words(self) -> str:
+        """Return the bounds for people."""
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock.
 
@@ -80,7 +95,8 @@ class Policy:
     ``promote_rows`` over all steps and evidence of every guardrail that acts. ``labels_expected`` says that the
     model's labels come on a topic: then a promotion is confirmed by labels alone, within ``probation_margin``, at
     latest after ``probation_max_ms``. Until then the old champion keeps ``holdback_bp`` of the traffic. A
-    candidate that changes more than ``most_flips`` of the logged decisions waits for a person.
+    candidate that changes more than ``most_flips`` of the logged decisions waits for a person. ``queries`` are asked of
+    the team's Prometheus.
     """
 
     steps_bp: tuple[int, ...]
@@ -106,6 +122,7 @@ class Policy:
     labels_expected: bool
     # No bound: what a policy without the field was judged by.
     most_flips: float | None = None
+    queries: Mapping[str, QueryPolicy] = field(default_factory=dict)
 
     def next_weight(self, weight_bp: int) -> int | None:
         """Return the weight that follows one of the ramp, None at the last.

@@ -7,6 +7,7 @@ from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.deploy.core.comparison import CONFIRM, WRONG, calm, log_e
 from stationkeeper.deploy.core.evidence import as_good
 from stationkeeper.deploy.core.policy import LABELLED, Action, Guardrail, Policy
+from stationkeeper.deploy.core.queries import unanswered
 from stationkeeper.deploy.core.state import Controller, Pool
 
 # What a person is told to accept: a canary that fails twice as often is the least that nobody would want, and what the
@@ -16,12 +17,17 @@ TWICE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One thing to be shown: the e-value of "no worse than ``margin``", and how likely twice as bad looks as good."""
+    """One thing to be shown: the e-value of "no worse than ``margin``", and what was seen of it."""
 
     name: str
     log_e: float
     margin: float
-    as_good: float
+    seen: Pool
+
+    @property
+    def as_good(self) -> float:
+        """Return how likely a canary that is twice as bad looks as good."""
+        return as_good(self.seen.rows_a, self.seen.loss_a, self.seen.rows_b, self.seen.loss_b, TWICE)
 
 
 def wanted(state: Controller, policy: Policy) -> list[Proof]:
@@ -42,12 +48,6 @@ def wanted(state: Controller, policy: Policy) -> list[Proof]:
     return sorted(found, key=lambda proof: proof.log_e)
 
 
-def missing(state: Controller, policy: Policy) -> Proof | None:
-    """Return the least shown of what a promotion has to show, None when all of it is shown."""
-    least = wanted(state, policy)[:1]
-    return least[0] if least and least[0].log_e < promote_limit(policy) else None
-
-
 def confirmation(state: Controller, policy: Policy) -> Proof | None:
     """Return what a confirmation still has to show by ripe labels; None when shown, or where none are expected."""
     # A process of its own: against the wider margin, as a promotion asked for the narrower one on other evidence.
@@ -66,11 +66,13 @@ def why_labels(state: Controller, policy: Policy) -> str:
 
 def risks(state: Controller, policy: Policy) -> list[str]:
     """Return, in words, what a person accepts who promotes now: what is not shown, and how likely it hides harm."""
-    return [
+    found = [
         f"{proof.name}: a canary twice as bad would pass in {proof.as_good:.0%}"
         for proof in wanted(state, policy)
         if proof.log_e < promote_limit(policy)
     ]
+    waited = unanswered(state, policy) if state.steps else None
+    return [*found, waited.text] if waited else found
 
 
 def promote_limit(policy: Policy) -> float:
@@ -79,7 +81,4 @@ def promote_limit(policy: Policy) -> float:
 
 
 def _proof(state: Controller, policy: Policy, name: str, process: str, margin: float) -> Proof:
-    seen = state.sums.get(name, Pool())
-    return Proof(
-        name, log_e(state, process, policy), margin, as_good(seen.rows_a, seen.loss_a, seen.rows_b, seen.loss_b, TWICE)
-    )
+    return Proof(name, log_e(state, process, policy), margin, state.sums.get(name, Pool()))

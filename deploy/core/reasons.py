@@ -22,6 +22,8 @@ class Reason(StrEnum):
     STEP_RUNNING = "step_running"
     NOT_YET_NONINFERIOR = "not_yet_noninferior"
     HARM = "harm"
+    QUERY_FAILED = "query_failed"
+    QUERY_WAITED = "query_waited"
     SHARE_MISMATCH = "share_mismatch"
     DATA_QUALITY = "data_quality"
     NOT_COMPARED = "not_compared"
@@ -77,6 +79,8 @@ REASON_TEXT: dict[Reason, str] = {
         "a canary twice as bad would look this good in {risk:.0%}{why}"
     ),
     Reason.HARM: "{guardrail}: E = {e:.3g} reached {limit:.3g} against a ratio of at most {margin:g} (seen: {ratio})",
+    Reason.QUERY_FAILED: "query {query}: {said} where {bounds} is wanted, {failed} times in a row",
+    Reason.QUERY_WAITED: "query {query} said {outcome} ({said}): the weight stays until it is Successful in this step",
     Reason.SHARE_MISMATCH: "the canary got {seen:.2%} of the rows, not {weight:.2%} (E = {e:.3g}): cannot compare",
     Reason.DATA_QUALITY: "open data-quality incident {incident}: broken input says nothing about the canary",
     Reason.NOT_COMPARED: (

@@ -1,7 +1,7 @@
 """The rollout of one model as a pure state machine: the last record and what came in give the next record."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from stationkeeper.contracts.messages import DeploymentAction, Rollout
 from stationkeeper.contracts.times import to_datetime
@@ -25,7 +25,8 @@ from stationkeeper.deploy.core.moves import (
     shown,
 )
 from stationkeeper.deploy.core.policy import LABELLED, Action, Guardrail, Policy, TimeoutAction
-from stationkeeper.deploy.core.promotion import confirmation, missing, promote_limit, wanted, why_labels
+from stationkeeper.deploy.core.promotion import confirmation, promote_limit, wanted, why_labels
+from stationkeeper.deploy.core.queries import QueryAnswer, failing, noted, unanswered
 from stationkeeper.deploy.core.reasons import Because, Reason, Uncounted, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, memory, remember
@@ -58,12 +59,12 @@ def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition
         state = weigh(state, minute, rollout.champion, rollout.canary, policy)
         state = _settle(state, minute, rollout)
         state = _count(state, minute, rollout)
-        return _decide_canary(_stamped(rollout, state), policy)
+        return _decide_canary(_stamped(rollout, state), state, policy)
     if rollout.phase is Phase.PROBATION and state.previous:
         state = weigh(state, minute, state.previous, rollout.champion, policy)
         rows = state.probation_rows + arm(minute, rollout.champion).rows
         state = state.model_copy(update={"probation_rows": rows})
-        return _decide_probation(_stamped(rollout, state), policy)
+        return _decide_probation(_stamped(rollout, state), state, policy)
     return Transition(_stamped(rollout, state))
 
 
@@ -71,16 +72,34 @@ def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
     """Return the record when the wall clock has passed a longest duration with no minute closing."""
     state = memory(rollout)
     if rollout.phase is Phase.PROBATION and clock_ms - state.promoted >= policy.probation_max_ms:
-        return _decide_probation(
-            _stamped(rollout, state.model_copy(update={"clock": max(clock_ms, state.clock)})), policy
-        )
+        state = state.model_copy(update={"clock": max(clock_ms, state.clock)})
+        return _decide_probation(_stamped(rollout, state), state, policy)
     if rollout.phase not in _RUNNING or clock_ms - state.started < policy.max_ms or state.held == Reason.TIMEOUT:
         return Transition(rollout)
     return _time_out(_stamped(rollout, state.model_copy(update={"clock": max(clock_ms, state.clock)})), policy)
 
 
-def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
-    state = memory(rollout)
+def compared(rollout: Rollout) -> tuple[str, str] | None:
+    """Return the old and the new version while both are out, or the new one is on probation; None otherwise."""
+    if rollout.phase in _RUNNING and rollout.canary:
+        return rollout.champion, rollout.canary
+    # Asked at each flush of every model: the memory of one that is steady is not read for it.
+    previous = memory(rollout).previous if rollout.phase is Phase.PROBATION else None
+    return (previous, rollout.champion) if previous else None
+
+
+def answered(rollout: Rollout, policy: Policy, answers: Mapping[str, QueryAnswer]) -> Transition:
+    """Return the record with answers to the policy's queries; what rolls back does so at once.
+
+    A canary that breaks all traffic closes no minute, and its harm must not wait for one.
+    """
+    state = noted(memory(rollout), policy, answers)
+    held = remember(rollout, state)
+    harm = next((why for does, why in failing(state, policy) if does is Action.ROLL_BACK), None)
+    return roll_back(held, harm, state.clock) if harm else Transition(held)
+
+
+def _decide_canary(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
     # The order is the rule: harm before the deadline, the deadline before a hold (else a hold would last for ever), and
     # a promotion last, when nothing speaks against it.
     harm = harm_found(state, policy)
@@ -129,7 +148,7 @@ def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
         "limit": math.exp(promote_limit(policy)),
         "margin": least.margin,
     }
-    if missing(state, policy):
+    if least.log_e < promote_limit(policy):
         why = why_labels(state, policy)
         why = f"; labels decide because {why}" if why else ""
         waiting = because(Reason.NOT_YET_NONINFERIOR, risk=least.as_good, why=why, **numbers)
@@ -138,8 +157,7 @@ def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
     return promote(rollout, policy, because(Reason.NONINFERIOR, guardrails=names, rows=rows, **numbers))
 
 
-def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
-    state = memory(rollout)
+def _decide_probation(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
     # Without a holdback both versions never answer at the same time: only labels of the ramp can still condemn.
     harm = harm_found(state, policy, _WATCHED if state.holdback_bp else LABELLED)
     if harm and harm[0] is Action.ROLL_BACK:
@@ -223,7 +241,7 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         return because(Reason.TOO_FEW_ROWS, rows=rows, needed=policy.promote_rows)
     if last and state.labels_b < policy.min_labels:
         return because(Reason.TOO_FEW_LABELS, labels=state.labels_b, needed=policy.min_labels)
-    return None
+    return unanswered(state, policy)
 
 
 def _handful(state: Controller, policy: Policy) -> Because | None:
@@ -308,6 +326,7 @@ def harm_found(
         numbers = {"guardrail": name.value, "e": _exp(evidence), "limit": math.exp(limit), "margin": rail.margin}
         shown = "unknown" if ratio is None else f"{ratio:.3g}"
         found.append((rail.action, because(Reason.HARM, ratio=shown, **numbers)))
+    found += failing(state, policy)
     # One that holds must not hide one that rolls back.
     return next((one for one in found if one[0] is Action.ROLL_BACK), found[0] if found else None)
 

@@ -55,6 +55,17 @@ class Spread(Message):
     variance: float = 0.0
 
 
+class LastAnswer(Message):
+    """The last answer to a query: what it says, its number, in words, when, and how many in a row failed."""
+
+    schema_name: ClassVar[str] = "last-answer"
+    outcome: str = ""
+    value: float | None = None
+    said: str = ""
+    failed: int = 0
+    at: int = 0
+
+
 class StepLog(Message):
     """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows.
 
@@ -84,9 +95,9 @@ class Controller(Message):
     what the champion's were so far, ``split`` how the canary's rows lie in the groups. ``gate`` is what the
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
     is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
-    ``timed`` those in which latency was compared. ``shadow`` is what the candidate would
-    have answered before it answers anyone, ``busiest`` the requests a minute of the busiest half hour logged before (0:
-    not known).
+    ``timed`` those in which latency was compared. ``asked`` are the last answers to the policy's queries. ``shadow`` is
+    what the candidate would have answered before it answers anyone, ``busiest`` the requests a minute of the busiest
+    half hour logged before (0: not known).
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -119,6 +130,7 @@ class Controller(Message):
     holdback_bp: int = 0
     grouped: int = 0
     shadow: Shadow | None = None
+    asked: dict[str, LastAnswer] = {}
     timed: int = 0
     busiest: float = 0.0
 

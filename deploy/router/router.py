@@ -144,7 +144,7 @@ class Router:
         self._topics = dict(topics)
         self._follower = RolloutsFollower(reader, rollouts, tuple(topics), traffic)
         self._sink = log
-        self._counts = AnswerCounts(topics)
+        self._counts = AnswerCounts((*topics, *refused))
         self._scoring = ArmScoring(settings)
 
     @property
@@ -165,9 +165,19 @@ class Router:
         self._follower.close()
 
     def readiness(self) -> list[str]:
-        """Return why requests are not answered and logged; empty when all models are in memory and nothing is lost."""
-        reasons = {model: self.missing(model) for model in self.models}
-        problems = [f"model {model}: {reason}" for model, reason in reasons.items() if reason is not None]
+        """Return why another server should be asked; empty when this one answers and logs what any server could.
+
+        A model that no server can answer (without a champion, or with one that cannot be loaded) is told by its own
+        readiness and metric: it would take the models beside it out of every load balancer.
+        """
+        reasons = {model: reason for model in self.models if (reason := self.missing(model)) is not None}
+        # Before the log was read to its end nobody knows what is hopeless; a server that answers for none is no use.
+        alone = self._follower.problem is None and len(reasons) < len(self.models)
+        problems = [
+            f"model {model}: {reason}"
+            for model, reason in reasons.items()
+            if not (alone and self.traffic.hopeless(model))
+        ]
         unlogged = self._sink.problem()
         return [*problems, unlogged] if unlogged else problems
 
@@ -236,6 +246,10 @@ class Router:
         models = {topic: model for model, topic in self._topics.items()}
         for (topic, reason), count in sorted(self._sink.unlogged().items()):
             found.append(Sample("stationkeeper_predictions_unlogged_total", (models[topic], reason), count))
+        # Of one without a record nobody says that it is to be served here: a team's own server may have it.
+        named = {model: self.traffic.get(model) is not None for model in self.traffic.known()}
+        named |= dict.fromkeys(self.left_alone, False)
+        found += [Sample("stationkeeper_model_served", (model,), float(one)) for model, one in sorted(named.items())]
         for model in self.traffic.known():
             applied = self.traffic.get(model)
             if applied is None:
@@ -248,11 +262,13 @@ class Router:
 
     def status(self) -> dict[str, Any]:
         """Return the splits, the counts and what is wrong, as JSON."""
+        reasons, missing = self.readiness(), {model: self.missing(model) for model in self.models}
         return {
             "role": "serve",
-            "ready": not self.readiness(),
-            "reasons": self.readiness(),
+            "ready": not reasons,
+            "reasons": reasons,
             "refused": list(self.left_alone),
+            "missing": {model: reason for model, reason in missing.items() if reason is not None},
             "models": [self.traffic.status(model) for model in self.traffic.known()],
             "served": self._counts.status(),
             "pending": self._sink.pending(),

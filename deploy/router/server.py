@@ -95,7 +95,9 @@ class Server:
         try:
             self._router.card(model)
         except Refused as refused:
-            return refusal(self._router, model, refused)
+            # A probe is no request: counted, it would be an error every few seconds while the model is missing.
+            body = {"name": model, "ready": False, "error": str(refused), "code": refused.reason.value}
+            return JSONResponse(body, refused.status)
         return JSONResponse({"name": model, "ready": True})
 
     async def _about(self, _request: Request) -> Response:

@@ -116,6 +116,11 @@ class TrafficTable:
         error = self.errors(model).get(wanted.champion)
         return error or f"loading: champion {wanted.champion} is being fetched"
 
+    def hopeless(self, model: str) -> bool:
+        """Return whether no server can answer for a model: the log names no champion, or one that is no model."""
+        wanted = self._wanted.get(model)
+        return self._applied.get(model) is None and (wanted is None or wanted.champion in self._unfit.get(model, {}))
+
     def status(self, model: str) -> dict[str, Any]:
         """Return one model's wanted and applied split as JSON."""
         wanted, applied, now = self._wanted[model], self._applied.get(model), self.now_ms()

@@ -55,7 +55,7 @@ class JsonClient:
     def call(self, method: str, path: str, body: Any = None, *, known: frozenset[int] = frozenset()) -> tuple[int, Any]:
         """Return the status and, of a GET, the JSON object that it brings; empty where it brings none.
 
-        Raises ``Retryable`` unless the status is 2xx or one of ``known``, and for an answer to GET that is no object.
+        Raises ``Retryable`` unless the status is 2xx or one of ``known``, and for a 2xx to GET that is no object.
         """
         host, port, limit = self._parts.hostname or "", self._parts.port, self._timeout
         connection = (
@@ -69,6 +69,8 @@ class JsonClient:
             answer = connection.getresponse()
             text = answer.read(_MOST_BYTES)
             found = json.loads(text) if method == "GET" and answer.status // 100 == 2 else {}
+            if method == "GET" and answer.status in known:
+                found = _object(text)
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise Retryable(f"{self._who} does not answer: {error}") from error
         finally:
@@ -78,6 +80,15 @@ class JsonClient:
         if not isinstance(found, dict):
             raise Retryable(f"{self._who} answers {method} {path} with JSON that is no object")
         return answer.status, found
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Return what an answer of a known status says of itself, nothing where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class HttpTarget:

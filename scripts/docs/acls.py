@@ -103,7 +103,7 @@ _WHO: Final = {
     "serve": "the router `serve`",
     "setup": "whoever runs `stationkeeper check --create` once, and after an upgrade: the only one that makes topics",
     "reader": "a person who looks: `explain`, `report`, `verify`, `requests list`, `dead-letters list`",
-    "operator": "a person who decides: `approve`, `reject`, `pause`, `resume`, `roll-back`, `adopt`, "
+    "operator": "a person who decides: `approve`, `reject`, `pause`, `resume`, `roll-back`, `abort`, `adopt`, "
     "`profile --publish`, `topics resume`, `topics accept-new`, `dead-letters replay`",
 }
 

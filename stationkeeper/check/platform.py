@@ -11,6 +11,7 @@ from stationkeeper.check.finding import SetupCheck
 from stationkeeper.config import Config
 from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.plugins import PluginError
+from stationkeeper.deploy.controller.queries import ask
 from stationkeeper.deploy.targets import abilities_of, serves, target_for
 from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.process.wiring import target_settings
@@ -52,6 +53,7 @@ def check_platform(config: Config) -> Iterator[SetupCheck]:
     for name, parameters in sorted({(name, json.dumps(given, sort_keys=True)) for name, given in trainers}):
         yield check_trainer(name, parameters)
     yield from check_targets(config)
+    yield from check_queries(config)
 
 
 def _registry(config: Config) -> SetupCheck:
@@ -91,6 +93,21 @@ def check_trainer(name: str, parameters: str = "{}") -> SetupCheck:
     last = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
     mend = "install what it needs, or start the roles in the directory that holds its module"
     return SetupCheck(f"trainer {name}", "failed", f"{last}; {mend}")
+
+
+def check_queries(config: Config) -> Iterator[SetupCheck]:
+    """Ask each query of a rollout as if one version were both; before there is a canary no number is no fault."""
+    for model, settings in config.models.items():
+        for name, query in settings.rollout.queries.items():
+            what, answer = f"query {name} of {model}", ask(query, model, "1", "1")
+            if answer.error:
+                yield SetupCheck(what, "failed", f"{answer.error}; correct rollout.queries.{name}, or start Prometheus")
+            elif answer.value is None:
+                yield SetupCheck(
+                    what, "warning", "no single number for version 1: a canary without one stays at its weight"
+                )
+            else:
+                yield SetupCheck(what, "ok", f"{answer.value:g} for version 1, wanted {query.policy().words()}")
 
 
 def check_targets(config: Config) -> Iterator[SetupCheck]:

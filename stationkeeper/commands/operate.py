@@ -89,8 +89,13 @@ def decision_verb(
     target: Literal["request", "rollout"],
     decision: Literal["approve", "reject", "roll_back", "retry", "promote", "pause", "resume"],
     text: str,
+    *,
+    under_way: bool = False,
 ) -> Callable[..., None]:
-    """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
+    """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help.
+
+    ``under_way``: of a canary alone, never of what was promoted.
+    """
     which = "The id that list prints." if target == "request" else "The model's name, or its candidate's id."
 
     def decide(
@@ -133,6 +138,11 @@ def decision_verb(
             # A candidate that still waits for its turn may be rejected; only of one whose rollout this is can it be
             # told that nothing moves.
             elif (rollout := lineage.rollouts.get(model)) and (name == model or rollout.candidate == full):
+                if under_way and rollout.canary is None:
+                    raise typer.BadParameter(
+                        f"model {model!r} has no canary under way: there is nothing to abort; roll-back takes back "
+                        "what was promoted"
+                    )
                 refuse_idle(rollout, approval)
                 if decision == "promote":
                     _tell_risk(settings, rollout)
@@ -442,6 +452,9 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "reject": decision_verb("rollout", "reject", "Reject the rollout of a candidate (its id)."),
     "promote": decision_verb(
         "rollout", "promote", "Promote a canary before its evidence is in, accepting the risk that is printed."
+    ),
+    "abort": decision_verb(
+        "rollout", "roll_back", "End a canary that is under way: all traffic to the champion.", under_way=True
     ),
     "roll-back": decision_verb(
         "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."

@@ -1,7 +1,7 @@
 """Verbs about one model's rollout: where it stands with its evidence, and how fast it could be taken back."""
 
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from json import loads
 from typing import Annotated, Any
 
@@ -44,20 +44,9 @@ def show_deployment(model: Model, config: ConfigOption = None, json: JsonOption 
 
 def _without_holdback(settings: Any, model: str, holdback_bp: int) -> list[str]:
     """Return the configured targets of a model that cannot split what the log holds back; no platform is asked."""
-    from stationkeeper.contracts.plugins import PluginError
-    from stationkeeper.deploy.targets import abilities_of, serves, target_for
-    from stationkeeper.process.wiring import target_settings
-
-    found = []
-    for one in target_settings(settings):
-        try:
-            target = target_for(one)
-        except (PluginError, ValueError):
-            # Its package is not installed here: the role deploy says so, and the rest can be shown.
-            continue
-        if serves(target, model) and not abilities_of(target).keeps(holdback_bp):
-            found.append(one.kind)
-    return found
+    # One whose package is not installed here is left out: the role deploy says so, and the rest can be shown.
+    found = [(kind, abilities) for kind, abilities in _abilities(settings, model) if not isinstance(abilities, str)]
+    return [kind for kind, abilities in found if not abilities.keeps(holdback_bp)]
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
@@ -213,7 +202,15 @@ def plan(
     design_effect: Annotated[float, typer.Option(help="How many rows that fail together count as one.", min=1.0)] = 1.0,
     entities: Annotated[
         int | None,
-        typer.Option(help="How many people, cards or tenants send them, where each keeps its version.", min=1),
+        typer.Option(help="How many people, cards or tenants send them, a few of them most.", min=1),
+    ] = None,
+    by_request: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether each request is split by itself, or whoever sends it keeps a version; default: as "
+            "the configured targets do.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -227,7 +224,8 @@ def plan(
     settings = told_config(config)
     rollout = model_settings(settings, model).rollout
     given = rollout.policy(), per_minute, base, ratio, design_effect
-    found, limits = forecast(*given, entities), _limits(settings, model)
+    by_request = _by_request(settings, model) if by_request is None else by_request
+    found, limits = forecast(*given, entities, by_request=by_request), _limits(settings, model)
     if json:
         print_json({**asdict(found), "limits": limits})
         return
@@ -238,7 +236,9 @@ def plan(
         f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
     )
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
-    late, by_row = [None if found.promoted else in_time(*given, of).promoted for of in (entities, None)]
+    late, by_row = [
+        None if found.promoted else in_time(*given, entities, by_request=split).promoted for split in (by_request, True)
+    ]
     if by_row and late is None:
         typer.echo(
             f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
@@ -253,23 +253,42 @@ def plan(
 
 def _limits(settings: Any, model: str) -> list[str]:
     """Return what the configured targets cannot do of the model's ramp; no platform is asked."""
+    found, policy = [], settings.models[model].rollout.policy()
+    for kind, abilities in _abilities(settings, model):
+        # Told as a limit of the plan: the verb asks for numbers, and a missing package changes none of them.
+        if isinstance(abilities, str):
+            found.append(f"target {kind}: {abilities}")
+            continue
+        limits = abilities.limits(policy.steps_bp, policy.holdback_bp)
+        found += [f"target {kind}: {limit}" for _, limit in limits]
+    return found
+
+
+def _by_request(settings: Any, model: str) -> bool:
+    """Return whether all targets of a model split each request by itself, as far as they are known here."""
+    own = settings.serve.sticky == "event_id"
+    found = [
+        own if kind == "router" else not abilities.sticky
+        for kind, abilities in _abilities(settings, model)
+        if not isinstance(abilities, str)
+    ]
+    return bool(found) and all(found)
+
+
+def _abilities(settings: Any, model: str) -> Iterator[tuple[str, Any]]:
+    """Yield the kind of each target of a model with its abilities, or with why it cannot be made here."""
     from stationkeeper.contracts.plugins import PluginError
     from stationkeeper.deploy.targets import abilities_of, serves, target_for
     from stationkeeper.process.wiring import target_settings
 
-    found = []
     for one in target_settings(settings):
         try:
             target = target_for(one)
         except (PluginError, ValueError) as error:
-            # Told as a limit of the plan: the verb asks for numbers, and a missing package changes none of them.
-            found.append(f"target {one.kind}: {error}")
+            yield one.kind, str(error)
             continue
         if serves(target, model):
-            policy = settings.models[model].rollout.policy()
-            limits = abilities_of(target).limits(policy.steps_bp, policy.holdback_bp)
-            found += [f"target {one.kind}: {limit}" for _, limit in limits]
-    return found
+            yield one.kind, abilities_of(target)
 
 
 ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {

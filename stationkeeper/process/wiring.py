@@ -345,6 +345,7 @@ def router_use(config: Config) -> tuple[bool, str]:
 def deploy_stage(config: Config) -> Stage:
     """Return the canary controller."""
     from stationkeeper.deploy.controller.effects import Effects
+    from stationkeeper.deploy.controller.queries import Queries
     from stationkeeper.deploy.controller.stage import Deploy
     from stationkeeper.deploy.targets import target_for
     from stationkeeper.registry import Registry
@@ -356,7 +357,8 @@ def deploy_stage(config: Config) -> Stage:
     rollouts = {name: model.rollout for name, model in config.models.items()}
     labelled = [name for name, model in config.models.items() if model.labels is not None]
     refused = [one.name for one in config.refused]
-    return Deploy(topics_of(config), rollouts, Effects(registry, targets), config.clock, labelled, refused)
+    effects, queries = Effects(registry, targets), Queries({name: one.queries for name, one in rollouts.items()})
+    return Deploy(topics_of(config), rollouts, effects, config.clock, labelled, refused, queries)
 
 
 def analyses_for(config: Config) -> "Analyses":

@@ -196,17 +196,25 @@ def serve(
 ) -> Iterator[Callable[..., Served]]:
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(*, wait: bool = True, exists: bool = True, **settings: Any) -> Served:
+    def start(
+        *,
+        wait: bool = True,
+        exists: bool = True,
+        names: Sequence[str] = ("fraud",),
+        refused: Sequence[str] = (),
+        **settings: Any,
+    ) -> Served:
         log, rollouts, clock = list_log, RolloutsLog(), [NOW]
         rollouts.write(record())
         rollouts.exists = exists
         router = Router(
             ServeSettings(**settings),
-            {"fraud": "fraud.predictions"},
+            {name: f"{name}.predictions" for name in names},
             "rollouts",
             rollouts,
             log,
             TrafficTable(registry, lambda: clock[0]),
+            refused,
         )
         server = server_for(Server(router).app, Access(max_body_bytes=None), grace_s=5)
         socket = bound("127.0.0.1", 0, "serve.port")

@@ -15,7 +15,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "canary.md"
 
 def test_the_documented_defaults_are_the_defaults():
     text = DOCUMENT.read_text(encoding="utf-8")
-    block = text.partition("```yaml\n")[2].partition("```")[0]
+    block = text.partition("## Settings and their defaults")[2].partition("```yaml\n")[2].partition("```")[0]
     written = yaml.safe_load(block)["rollout"]
     assert RolloutSettings.model_validate(written) == RolloutSettings()
     assert set(written) == set(RolloutSettings.model_fields)

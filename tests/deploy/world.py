@@ -11,6 +11,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, encode, pack
 from stationkeeper.deploy.adoption import adoption
 from stationkeeper.deploy.controller.effects import Effects
+from stationkeeper.deploy.controller.queries import Queries
 from stationkeeper.deploy.controller.stage import Deploy
 from stationkeeper.deploy.core.policy import Action, Guardrail
 from stationkeeper.deploy.settings import GuardrailSettings, RolloutSettings
@@ -95,12 +96,14 @@ class World:
 
     def start(self) -> None:
         self.effects = Effects(self.registry, (ProvingTarget(),))
+        models = self.more.get("models", {"fraud": self.more.get("settings", SETTINGS)})
         self.stage = Deploy(
             TOPICS,
-            {} if self.more.get("refused") else self.more.get("models", {"fraud": self.more.get("settings", SETTINGS)}),
+            {} if self.more.get("refused") else models,
             self.effects,
             self.more.get("clock", "stream"),
             refused=self.more.get("refused", ()),
+            queries=Queries({name: one.queries for name, one in models.items()}, self.more.get("query_s", 60.0)),
         )
         self.stage.assigned(ASSIGNED, Restored(dict(self.rollouts)))
 

@@ -60,6 +60,7 @@ LINES = (
     ("deployments promote cand-1", 2, 2),
     ("deployments pause churn", 2, 2),
     ("deployments resume churn", 2, 2),
+    ("deployments abort churn", 2, 2),
     ("deployments roll-back churn", 2, 2),
     ("deployments drill churn", 1, 1),
     ("dead-letters list", 0, 0),

@@ -21,6 +21,20 @@ def test_half_of_the_rollouts_that_are_played_end_within_a_third_of_the_forecast
         assert minutes == pytest.approx(np.median([one.minutes for one in ended if one.how == how]), rel=0.3)
 
 
+def test_tenants_with_hours_split_by_request_hold_the_first_step_as_long_as_the_forecast_says():
+    """It said minute 99 where rollouts ended at 260 to 400: the wait until the split shows was left out."""
+    told = forecast(POLICY, 100, 0.05, 2.0, entities=20, by_request=True)
+    rows = forecast(POLICY, 100, 0.05, 2.0)
+    assert told.promoted is not None
+    assert rows.promoted is not None
+    assert told.promoted > 2 * rows.promoted
+    world = World("one", 100, 0.05, users=20, by_request=True, hours=True)
+    ended = [shipped(world, np.random.default_rng(seed), POLICY) for seed in range(11)]
+    found = [one.minutes for one in ended if one.how == "promoted"]
+    assert len(found) >= 10
+    assert told.promoted == pytest.approx(np.median(found), rel=0.3)
+
+
 def test_traffic_too_thin_for_the_deadline_is_told():
     told = forecast(POLICY, 1.0, 0.002, 2.0)
     assert (told.promoted, told.caught, told.deadline) == (None, None, 7 * 24 * 60)

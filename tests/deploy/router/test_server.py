@@ -16,7 +16,7 @@ from stationkeeper.contracts.wire import score_bin
 from stationkeeper.deploy.router import follower
 from stationkeeper.deploy.router.predict_route import PredictRoute
 from stationkeeper.streams.errors import Retryable
-from tests.deploy.serving import NOW, instances
+from tests.deploy.serving import NOW, instances, record
 
 
 def test_one_object_gets_one_answer_and_every_answer_is_a_prediction_event(serve):
@@ -89,6 +89,44 @@ def test_before_the_log_is_read_nobody_knows_whether_there_is_a_champion(serve, 
     eventually(lambda: "no champion yet; stationkeeper deployments adopt fraud" in served.router.readiness()[0])
     # The broker answers, so that it is not called away; and once, not with each look.
     assert said == ["topic_missing"]
+
+
+def model_served(served) -> dict[str, float]:
+    return {one.labels[0]: one.value for one in served.router.samples() if one.metric == "stationkeeper_model_served"}
+
+
+def test_a_model_that_no_server_can_answer_is_unready_alone(serve, eventually):
+    """One model without a champion, or with one that is no model, took all others out of the load balancer."""
+    served = serve(names=("fraud", "churn"), refused=("late",))
+    assert served.ask("/readyz", method="GET") == (200, {"ready": True, "reasons": []})
+    assert served.ask("/v2/models/fraud/ready", method="GET") == (200, {"name": "fraud", "ready": True})
+    for model, why in (("churn", "no champion yet"), ("late", "its entry in the configuration is refused")):
+        status, said = served.ask(f"/v2/models/{model}/ready", method="GET")
+        assert (status, said["name"], said["ready"], said["code"]) == (503, model, False, "not_ready")
+        assert why in said["error"]
+    assert not [one for one in served.router.samples() if "errors_total" in one.metric], "a probe is no request"
+    assert model_served(served) == {"fraud": 1.0, "late": 0.0}
+    served.rollouts.write(record("9").model_copy(update={"model": "churn"}))
+    eventually(lambda: "not registered" in served.router.status()["missing"]["churn"])
+    assert served.ask("/readyz", method="GET")[0] == 200
+    assert model_served(served) == {"churn": 0.0, "fraud": 1.0, "late": 0.0}
+    assert served.ask("/predict/churn", instances(1))[0] == 503
+    assert served.ask("/predict/fraud", instances(1))[0] == 200
+
+
+def test_a_champion_that_is_still_fetched_or_that_alone_is_served_keeps_the_server_unready(serve, registry, eventually):
+    served = serve(names=("fraud", "churn"))
+    registry.gate.clear()
+    served.rollouts.write(record("9").model_copy(update={"model": "churn"}))
+    eventually(lambda: "being fetched" in served.router.status()["missing"].get("churn", ""))
+    status, said = served.ask("/readyz", method="GET")
+    assert (status, said["reasons"]) == (503, ["model churn: loading: champion 9 is being fetched"])
+    registry.gate.set()
+    eventually(lambda: not served.router.readiness())
+    # Nothing at all to answer: no load balancer should send anything here.
+    served.rollouts.records.append((b"fraud", None))
+    eventually(lambda: len(served.router.readiness()) == 2)
+    assert served.ask("/readyz", method="GET")[0] == 503
 
 
 def test_the_address_alone_says_what_is_served_and_how_to_ask(serve):
@@ -206,7 +244,7 @@ def test_an_answer_that_fails_after_its_caller_was_told_is_no_error_of_the_serve
 
 
 def answers(served) -> float:
-    return sum(float(sample.value) for sample in served.router.samples() if "served" in sample.metric)
+    return sum(float(sample.value) for sample in served.router.samples() if "predictions_served" in sample.metric)
 
 
 def test_only_what_was_answered_counts_as_served(serve):

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from stationkeeper.check.platform import check_platform, check_targets, check_trainer
+from stationkeeper.check.platform import check_platform, check_queries, check_targets, check_trainer
 from stationkeeper.commands import rollout as verbs
 from stationkeeper.config import Config
 from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.core.queries import QueryAnswer
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets import Abilities, Observation
 
 
 def config(**more: Any) -> Config:
-    return Config.parse({"serve": {"port": 1}, "models": {"m": {"predictions": "p"}}, **more})
+    return Config.parse({"serve": {"port": 1}, "models": {"m": {"predictions": "p"}}} | more)
 
 
 def test_a_monitor_alone_needs_none_of_it() -> None:
@@ -48,6 +49,22 @@ def test_a_router_that_is_not_up_yet_is_said_and_a_server_at_an_address_must_ans
     (failed,) = check_targets(config(targets=[{"kind": "http", "url": "http://127.0.0.1:1/weights"}]))
     assert failed.failed
     assert "start it, or correct targets: url" in failed.detail
+
+
+def test_a_query_to_prometheus_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    query = {"url": "http://127.0.0.1:1", "query": "up", "at_most": 1}
+    asked = config(models={"m": {"predictions": "p", "rollout": {"queries": {"checkouts": query}}}})
+    (found,) = check_queries(asked)
+    assert (found.what, found.outcome) == ("query checkouts of m", "failed")
+    assert "Prometheus at 127.0.0.1:1 does not answer" in found.detail
+    for answer, said in (
+        (QueryAnswer(None), "warning"),
+        (QueryAnswer(0.5), "ok"),
+        (QueryAnswer(None, "parse error"), "failed"),
+    ):
+        monkeypatch.setattr("stationkeeper.check.platform.ask", lambda *_, answer=answer: answer)
+        (found,) = check_queries(asked)
+        assert found.outcome == said
 
 
 class _Weights(http.server.BaseHTTPRequestHandler):

@@ -9,12 +9,14 @@ import pytest
 import typer
 
 from stationkeeper.commands.operate import DEPLOYMENT_VERBS
-from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.explain import lineage
 from stationkeeper.process import wiring
 
 
-@pytest.mark.parametrize(("verb", "taken"), [("roll-back", True), ("reject", True), ("promote", False)])
+@pytest.mark.parametrize(("verb", "taken"), [
+    ("roll-back", True), ("abort", True), ("reject", True), ("promote", False)
+])  # fmt: skip
 def test_a_canary_of_a_refused_model_can_be_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, taken: bool
 ) -> None:
@@ -43,3 +45,22 @@ def test_a_canary_of_a_refused_model_can_be_ended(
     else:
         DEPLOYMENT_VERBS[verb]("fraud", by="me", config=path)
     assert len(written) == taken
+
+
+def test_abort_ends_a_canary_and_never_takes_back_what_was_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "stationkeeper.yaml"
+    path.write_text("models:\n  fraud: {predictions: f}\n")
+    told = {"time": datetime.now(UTC), "model": "fraud", "epoch": 3, "champion": "2", "candidate": "c-1"}
+    promoted = Rollout.model_validate(told | {"phase": "probation", "controller": {"previous": "1"}})
+    log = SimpleNamespace(requests={}, candidates={}, rollouts={"fraud": promoted})
+    written: list[Any] = []
+    monkeypatch.setattr(lineage, "Lineage", lambda *_: log)
+    monkeypatch.setattr(wiring, "reader_for", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(wiring, "publish", lambda _, record: written.append(Approval.decode(record.value)))
+    with pytest.raises(typer.BadParameter, match="no canary under way: there is nothing to abort; roll-back takes"):
+        DEPLOYMENT_VERBS["abort"]("fraud", by="me", config=path)
+    log.rollouts["fraud"] = promoted.model_copy(update={"phase": RolloutPhase.CANARY, "canary": "3"})
+    DEPLOYMENT_VERBS["abort"]("fraud", by="me", note="pages went up", config=path)
+    assert [(one.decision, one.by, one.note) for one in written] == [("roll_back", "me", "pages went up")]

@@ -175,9 +175,9 @@ def test_a_short_deadline_is_not_blamed_on_the_entities(
 ) -> None:
     """The forecast itself takes seconds; these are its answers at 1 000 requests a minute of which 0.8 % fail."""
 
-    def forecast(policy: Policy, *given: Any) -> Forecast:
+    def forecast(policy: Policy, *given: Any, by_request: bool) -> Forecast:
         minutes = policy.max_ms // 60_000
-        promoted = {500: 309, 5: None, None: 216}[given[4] if len(given) > 4 else None]
+        promoted = 250 if by_request else {500: 309, 5: None}[given[4]]
         return Forecast(promoted if promoted and promoted <= minutes else None, 87, 2.0, minutes)
 
     monkeypatch.setattr("stationkeeper.deploy.core.forecast.forecast", forecast)
@@ -187,3 +187,27 @@ def test_a_short_deadline_is_not_blamed_on_the_entities(
     assert "not by max_duration (240 minutes)" in told
     assert asks in told
     assert ("however long" in told) is (entities == 5)
+
+
+@pytest.mark.parametrize(("written", "split"), [
+    ("targets: [{kind: gateway-api, url: 'https://k:6443', token: {secret: x}, options: {namespace: m}}]", True),
+    ("serve: {sticky: event_id}", True),
+    ("serve: {sticky: entity_id}", False),
+    ("targets: [{kind: http, url: 'http://team'}]", False),
+])  # fmt: skip
+def test_a_plan_takes_the_split_of_the_configured_targets(
+    written: str, split: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twenty people behind a gateway were told that no time is enough, and to take a gateway."""
+    asked: list[bool] = []
+
+    def forecast(policy: Policy, *_: Any, by_request: bool) -> Forecast:
+        asked.append(by_request)
+        return Forecast(100, 50, 2.0, policy.max_ms // 60_000)
+
+    monkeypatch.setattr("stationkeeper.deploy.core.forecast.forecast", forecast)
+    (tmp_path / "c.yaml").write_text(f"models: {{fraud: {{predictions: scores}}}}\n{written}\n")
+    plan("fraud", 100, 0.05, entities=20, config=tmp_path / "c.yaml")
+    plan("fraud", 100, 0.05, entities=20, by_request=not split, config=tmp_path / "c.yaml")
+    assert asked == [split, not split]
+    assert "promoted" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""Asks the team's Prometheus about a canary, in a thread of its own: an answer may take seconds, a flush may not."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.masking import masked
+from stationkeeper.deploy.core.queries import QueryAnswer
+from stationkeeper.deploy.settings import QuerySettings, TargetSettings
+from stationkeeper.deploy.targets.http import JsonClient
+from stationkeeper.streams.errors import Retryable
+
+_log = structlog.get_logger()
+# Prometheus scrapes each fifteen to sixty seconds: asked more often it repeats itself, and three failures in a row
+# would be one scrape.
+_EVERY_S = 60.0
+# How long a question under way is waited for at the end, chosen: as for the effects.
+_STOP_S = 5.0
+# What Prometheus answers to a query that it cannot read or carry out: an error of the query, with its words.
+_REFUSED = frozenset({400, 422})
+# How much of these words is kept, chosen: they may quote the whole query.
+_MOST_WORDS = 300
+
+Arms = tuple[str, str]
+"""The old and the new version."""
+
+
+class Queries:
+    """The queries of each model, asked every minute while two versions are compared; ``models`` have them by name."""
+
+    def __init__(self, models: Mapping[str, Mapping[str, QuerySettings]], every_s: float = _EVERY_S) -> None:
+        self._models = {model: dict(queries) for model, queries in models.items() if queries}
+        self._every_s = every_s
+        self._arms: dict[str, Arms] = {}
+        self._due: dict[str, float] = {}
+        self._found: dict[str, list[tuple[Arms, dict[str, QueryAnswer]]]] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def follow(self, model: str, arms: Arms | None) -> None:
+        """Ask about these versions of a model from now on, None about none; returns at once."""
+        if model not in self._models or self._arms.get(model) == arms:
+            return
+        with self._wake:
+            self._found.pop(model, None)
+            if arms is None:
+                del self._arms[model], self._due[model]
+                return
+            self._arms[model], self._due[model] = arms, time.monotonic()
+            # Started with the first canary: a process that compares nothing talks to nobody.
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deploy-queries", daemon=True)
+                self._thread.start()
+            self._wake.notify_all()
+
+    def forget(self) -> None:
+        """Ask about nothing: another process has the rollouts now."""
+        with self._wake:
+            for held in (self._arms, self._due, self._found):
+                held.clear()
+
+    def taken(self, model: str) -> list[tuple[Arms, dict[str, QueryAnswer]]]:
+        """Return the answers since the last call, each with the versions that it is about."""
+        with self._wake:
+            return self._found.pop(model, [])
+
+    def close(self) -> None:
+        """Stop asking."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=_STOP_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if self._stopping:
+                    return
+                now = time.monotonic()
+                model = min(self._due, key=lambda one: self._due[one], default=None)
+                if model is None or self._due[model] > now:
+                    self._wake.wait(None if model is None else self._due[model] - now)
+                    continue
+                arms, self._due[model] = self._arms[model], now + self._every_s
+            answers = {name: self._asked(model, name, query, arms) for name, query in self._models[model].items()}
+            with self._wake:
+                # Versions that changed meanwhile are asked about anew.
+                if self._arms.get(model) == arms:
+                    self._found.setdefault(model, []).append((arms, answers))
+
+    def _asked(self, model: str, name: str, query: QuerySettings, arms: Arms) -> QueryAnswer:
+        answer = ask(query, model, *arms)
+        if answer.error and self._told.get((model, name)) != answer.error:
+            _log.warning(LogEvent.QUERY_UNANSWERED, model=model, query=name, error=answer.error)
+        self._told[model, name] = answer.error
+        return answer
+
+
+def ask(query: QuerySettings, model: str, champion: str, canary: str) -> QueryAnswer:
+    """Return what Prometheus answers to a query about these versions; whatever fails is the answer's ``error``."""
+    text = query.query
+    # Names are validated text without quotes or braces, so that none can end the selector that it stands in.
+    for variable, value in (("$model", model), ("$champion", champion), ("$canary", canary)):
+        text = text.replace(variable, value)
+    at = TargetSettings(
+        kind="prometheus", url=query.url, timeout=query.timeout, token=query.token, ca_file=query.ca_file
+    )
+    try:
+        client = JsonClient("Prometheus", at)
+        path = f"{client.path.rstrip('/')}/api/v1/query?query={quote(text)}"
+        status, body = client.call("GET", path, known=_REFUSED)
+    except (Retryable, ValueError, OSError) as error:
+        return QueryAnswer(None, masked(str(error)))
+    if status in _REFUSED:
+        return QueryAnswer(None, f"Prometheus refuses the query: {str(body.get('error', status))[:_MOST_WORDS]}")
+    return QueryAnswer(_number(body.get("data")))
+
+
+def _number(data: Any) -> float | None:
+    """Return the one number of an answer, None where it holds none or several."""
+    try:
+        result = data["result"]
+        if data["resultType"] == "vector":
+            (only,) = result
+            return float(only["value"][1])
+        return float(result[1]) if data["resultType"] == "scalar" else None
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None

@@ -1,0 +1,96 @@
+"""Guardrails that the team asks of its own Prometheus: answers in, and what they say of the canary out.
+
+An answer within its bounds is Successful, one beyond them Failed; no number is Inconclusive, no answer an Error. The
+last two are neither success nor failure: the weight waits, and the deadline of the rollout decides.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stationkeeper.deploy.core.policy import Action, Policy, QueryPolicy
+from stationkeeper.deploy.core.reasons import Because, Reason, because
+from stationkeeper.deploy.core.state import Controller, LastAnswer
+
+
+class QueryOutcome(StrEnum):
+    """What one answer says, in the words of Argo Rollouts."""
+
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswer:
+    """A number, or why there is none: ``error`` where nobody answered, else the answer held no single number."""
+
+    value: float | None
+    error: str = ""
+
+
+def outcome(answer: QueryAnswer, query: QueryPolicy) -> QueryOutcome:
+    """Return what an answer says. By hand: .02 where ``at_most`` is .01 is Failed, NaN (0 / 0) Inconclusive."""
+    if answer.error:
+        return QueryOutcome.ERROR
+    if answer.value is None or math.isnan(answer.value):
+        return QueryOutcome.INCONCLUSIVE
+    low = -math.inf if query.at_least is None else query.at_least
+    high = math.inf if query.at_most is None else query.at_most
+    return QueryOutcome.SUCCESSFUL if low <= answer.value <= high else QueryOutcome.FAILED
+
+
+def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer]) -> Controller:
+    """Return the memory with answers to queries of the policy; a query that left it is left out."""
+    asked = dict(state.asked)
+    for name, answer in answers.items():
+        query = policy.queries.get(name)
+        if query is None:
+            continue
+        said, before = outcome(answer, query), asked.get(name, LastAnswer())
+        failed = before.failed
+        # What could not be measured neither adds to a row of failures nor ends it.
+        if said is QueryOutcome.FAILED:
+            failed += 1
+        elif said is QueryOutcome.SUCCESSFUL:
+            failed = 0
+        # Infinite is no JSON number: it is told in words.
+        finite = answer.value is not None and math.isfinite(answer.value)
+        shown = answer.value if finite else None
+        words = answer.error or ("no single number" if answer.value is None else f"{answer.value:g}")
+        asked[name] = LastAnswer(outcome=said.value, value=shown, said=words, failed=failed, at=state.clock)
+    return state.model_copy(update={"asked": asked})
+
+
+def failing(state: Controller, policy: Policy) -> Iterator[tuple[Action, Because]]:
+    """Yield each acting query that failed as often in a row as it may not, with what it does."""
+    for name, query in policy.queries.items():
+        last = state.asked.get(name)
+        if last is None or query.action is Action.INFORM or last.failed < query.failures:
+            continue
+        numbers = {"query": name, "said": last.said, "bounds": query.words(), "failed": last.failed}
+        yield query.action, because(Reason.QUERY_FAILED, **numbers)
+
+
+def unanswered(state: Controller, policy: Policy) -> Because | None:
+    """Return which acting query has not been Successful in this step, None when all were at their last answer."""
+    since = state.steps[-1].settled or 0
+    for name, query in policy.queries.items():
+        if query.action is Action.INFORM:
+            continue
+        last = state.asked.get(name)
+        # An answer from before traffic showed the weight, or of that minute, says nothing of it.
+        if last is None or last.at <= since:
+            return because(Reason.QUERY_WAITED, query=name, outcome="nothing yet", said=f"wanted: {query.words()}")
+        if last.outcome != QueryOutcome.SUCCESSFUL:
+            return because(Reason.QUERY_WAITED, query=name, outcome=last.outcome, said=last.said)
+    return None
+
+
+def shown(name: str, query: QueryPolicy, last: LastAnswer | None) -> dict[str, str]:
+    """Return a query as a guardrail of the status, in words."""
+    does = "informs" if query.action is Action.INFORM else f"{query.action.value} after {query.failures} in a row"
+    said = f"{last.outcome}: {last.said}, {last.failed} failed in a row" if last else "not answered yet"
+    return {"name": f"query {name}", "reason": f"{said}; wanted {query.words()}; {does}"}

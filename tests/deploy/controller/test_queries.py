@@ -1,0 +1,139 @@
+"""The role's questions to Prometheus: a real one, one that is away, and what a controller does with the answers."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from email.message import Message
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from stationkeeper.contracts.settings import Credential
+from stationkeeper.deploy.controller.queries import Queries, ask
+from stationkeeper.deploy.core.reasons import Reason
+from stationkeeper.deploy.settings import QuerySettings
+from tests.deploy.world import SETTINGS, TOPICS, World, candidate
+from tests.json_server import JsonServer
+from tests.listening import free_port
+from tests.waiting import until
+
+
+class Prometheus(JsonServer):
+    """Answers each query with one number, and keeps what it was asked and by whom."""
+
+    def __init__(self) -> None:
+        self.value = "0.001"
+        self.asked: list[tuple[str, str | None]] = []
+        super().__init__()
+
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        parts = urlsplit(path)
+        assert parts.path == "/api/v1/query"
+        (query,) = parse_qs(parts.query)["query"]
+        self.asked.append((query, headers["authorization"]))
+        result = [{"metric": {}, "value": [1.0, self.value]}]
+        return 200, {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+@pytest.fixture
+def double() -> Iterator[Prometheus]:
+    server = Prometheus()
+    yield server
+    server.close()
+
+
+def wanted(url: str, query: str = 'errors{version="$canary",old="$champion",model="$model"}', **more: Any) -> Any:
+    return QuerySettings(url=url, query=query, at_most=0.01, **more)
+
+
+@pytest.mark.prometheus
+def test_a_real_prometheus_is_understood(tool: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "p.yml").write_text("scrape_configs: []\n")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        tool("prometheus"), f"--config.file={tmp_path / 'p.yml'}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}", f"--web.external-url={url}/prom/",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def ready() -> bool:
+        try:
+            return httpx2.get(f"{url}/prom/-/ready", timeout=5).status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def said(query: str) -> Any:
+        return ask(wanted(f"{url}/prom", query), "fraud", "1", "2")
+
+    try:
+        until(ready, "Prometheus is ready")
+        assert said("vector(0.02)").value == said("scalar(vector(0.02))").value == 0.02
+        assert said("vector($canary)").value == 2.0
+        assert said("vector($champion) + 0 * vector($canary)").value == 1.0
+        # Nothing, two series, a range and a text are no number, and no error.
+        several = 'label_replace(vector(1), "a", "b", "", "") or vector(2)'
+        for query in ('absent_metric{model="$model"}', several, "vector(1)[5m:1m]", '"text"'):
+            assert (said(query).value, said(query).error) == (None, "")
+        assert "Prometheus refuses the query: " in said("sum(").error
+        assert "parse error" in said("sum(").error
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_who_is_away_or_answers_nonsense_is_an_error_or_no_number(double: Prometheus) -> None:
+    away = ask(wanted("http://127.0.0.1:1"), "fraud", "1", "2")
+    assert away.value is None
+    assert "Prometheus at 127.0.0.1:1 does not answer" in away.error
+    double.value = "NaN"
+    found = ask(wanted(double.url, token=Credential.model_validate({"secret": "s3cret"})), "fraud", "1", "2")
+    assert found.error == ""
+    assert found.value != found.value
+    assert double.asked[-1] == ('errors{version="2",old="1",model="fraud"}', "Bearer s3cret")
+
+
+def test_only_what_is_compared_is_asked_about_and_an_answer_names_its_versions(double: Prometheus) -> None:
+    queries = Queries({"fraud": {"q": wanted(double.url, "$champion/$canary")}, "churn": {}}, every_s=0.01)
+    try:
+        queries.follow("churn", ("1", "2"))
+        queries.follow("fraud", None)
+        assert double.asked == []
+        queries.follow("fraud", ("1", "2"))
+        until(lambda: len(double.asked) > 2, "asked again and again")
+        arms, answers = until(lambda: queries.taken("fraud"), "an answer")[0]
+        assert (arms, answers["q"].value) == (("1", "2"), 0.001)
+        queries.follow("fraud", ("1", "3"))
+        until(lambda: ("1/3", None) in double.asked, "the next versions are asked about")
+        assert {arms for arms, _ in until(lambda: queries.taken("fraud"), "an answer")} == {("1", "3")}
+        queries.forget()
+        assert not queries.taken("fraud")
+        # Another process has the rollouts; what comes back here is asked about anew.
+        queries.follow("fraud", ("2", "3"))
+        until(lambda: ("2/3", None) in double.asked, "asked again")
+    finally:
+        queries.close()
+
+
+def test_a_controller_takes_back_a_canary_that_prometheus_condemns_without_a_minute_closing(
+    double: Prometheus,
+) -> None:
+    asked = wanted(double.url, failures=2)
+    world = World(settings=SETTINGS.model_copy(update={"queries": {"checkouts": asked}}), query_s=0.01)
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(3)
+    assert world.last.canary == "2"
+    double.value = "0.5"
+
+    def back() -> bool:
+        world.flush()
+        return world.last.canary is None
+
+    until(back, "the canary is taken back")
+    assert world.deployments[-1].evidence["code"] == Reason.QUERY_FAILED
+    assert "query checkouts: 0.5 where at most 0.01 is wanted" in world.last.reason
+    world.stage.close()

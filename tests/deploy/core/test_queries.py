@@ -1,0 +1,130 @@
+"""Guardrails of the team's own Prometheus: what an answer says, what acts, and that no answer is no success."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.core.moves import Phase
+from stationkeeper.deploy.core.policy import Action, Policy, QueryPolicy
+from stationkeeper.deploy.core.promotion import risks
+from stationkeeper.deploy.core.queries import QueryAnswer, outcome
+from stationkeeper.deploy.core.reasons import Reason
+from stationkeeper.deploy.core.rollout import answered, compared
+from stationkeeper.deploy.core.state import memory
+from stationkeeper.deploy.settings import QuerySettings, RolloutSettings
+from tests.deploy.core.ramp import SETTINGS, drive, started
+
+GOOD, BAD, NONE, AWAY = QueryAnswer(0.001), QueryAnswer(0.5), QueryAnswer(None), QueryAnswer(None, "Prometheus is away")
+
+
+def policy(action: str = "roll_back", failures: int = 3) -> Policy:
+    asked = QuerySettings(url="http://p:9090", query="up", at_most=0.01, action=Action(action), failures=failures)
+    return SETTINGS.model_copy(update={"queries": {"checkouts": asked}}).policy()
+
+
+def play(rules: Policy, answers: list[QueryAnswer], first: int = 1) -> tuple[Rollout, list[str]]:
+    """Play minutes of an equal canary, after each of which one of the answers comes."""
+    rollout, told, rng = started(rules), list[str](), np.random.default_rng(0)
+    for index, answer in enumerate(answers, first):
+        if rollout.phase is Phase.PROBATION:
+            break
+        records, audits = drive(rollout, rules, [index], rng=rng)
+        rollout = records[-1]
+        if compared(rollout):
+            moved = answered(rollout, rules, {"checkouts": answer})
+            rollout, audits = moved.rollout, [*audits, *moved.deployments]
+        told += [one.evidence["code"] for one in audits]
+    return rollout, told
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    (QueryAnswer(0.01), "Successful"), (QueryAnswer(0.0101), "Failed"), (QueryAnswer(math.inf), "Failed"),
+    (QueryAnswer(math.nan), "Inconclusive"), (NONE, "Inconclusive"), (AWAY, "Error"),
+])  # fmt: skip
+def test_an_answer_is_one_of_four(answer, said):
+    assert outcome(answer, QueryPolicy(Action.HOLD, 1, at_most=0.01)) == said
+
+
+def test_both_bounds_hold_and_are_said():
+    both = QueryPolicy(Action.HOLD, 1, at_most=2.0, at_least=1.0)
+    assert [outcome(QueryAnswer(one), both).value for one in (0.9, 1.0, 2.1)] == ["Failed", "Successful", "Failed"]
+    assert both.words() == "at least 1 and at most 2"
+
+
+def test_as_many_failures_in_a_row_as_are_too_many_roll_back_at_once_and_fewer_do_not():
+    rollout, told = play(policy(), [GOOD, BAD, BAD, GOOD, BAD, BAD])
+    assert rollout.canary == "2"
+    assert Reason.QUERY_FAILED not in told
+    # An answer that is none neither adds to the row nor ends it.
+    rollout, told = play(policy(), [GOOD, BAD, BAD, AWAY, NONE, BAD])
+    assert (rollout.canary, told[-1]) == (None, Reason.QUERY_FAILED)
+    assert rollout.reason == "query checkouts: 0.5 where at most 0.01 is wanted, 3 times in a row"
+
+
+def test_a_query_that_holds_holds_until_it_is_successful_again():
+    rollout, told = play(policy("hold", 1), [GOOD, GOOD, BAD, BAD, BAD])
+    assert (rollout.phase, told[-1]) == (Phase.HOLD, Reason.QUERY_FAILED)
+    rollout, told = play(policy("hold", 1), [GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD])
+    assert (rollout.phase, told[-1]) == (Phase.CANARY, Reason.RESUMED)
+
+
+@pytest.mark.parametrize("none", [NONE, AWAY, None])
+def test_no_number_is_no_success_the_weight_stays_and_the_deadline_decides(none):
+    rules = policy()
+    if none is None:
+        records, audits = drive(started(rules), rules, range(1, 300), rng=np.random.default_rng(0))
+        told = [one.evidence["code"] for one in audits]
+        waited = records[100]
+    else:
+        _, told = play(rules, [none] * 300)
+        waited, _ = play(rules, [none] * 60)
+    assert waited.weight_bp == 100
+    assert waited.reason.startswith("query checkouts said")
+    assert told[-1] == Reason.TIMEOUT
+    assert Reason.STEP_PASSED not in told
+    assert any("query checkouts" in risk for risk in risks(memory(waited), rules))
+
+
+def test_a_success_of_the_step_before_says_nothing_of_the_present_weight():
+    rules = policy()
+    rollout, _ = play(rules, [GOOD] * 7)
+    assert rollout.weight_bp == 500
+    records, _ = drive(rollout, rules, range(9, 60), rng=np.random.default_rng(1))
+    assert records[-1].weight_bp == 500
+    assert "said nothing yet" in records[-1].reason
+
+
+def test_with_good_answers_an_equal_canary_is_promoted_and_the_queries_go_on_on_probation():
+    rules = policy()
+    rollout, _ = play(rules, [GOOD] * 45)
+    assert (rollout.champion, rollout.phase) == ("2", Phase.PROBATION)
+    assert compared(rollout) == ("1", "2")
+    told: list[str] = []
+    for _ in range(3):
+        assert compared(rollout) == ("1", "2")
+        moved = answered(rollout, rules, {"checkouts": BAD})
+        rollout, told = moved.rollout, [*told, *(one.evidence["code"] for one in moved.deployments)]
+    assert (rollout.champion, told) == ("1", [Reason.QUERY_FAILED])
+
+
+def test_a_query_that_informs_moves_nothing():
+    rollout, _ = play(policy("inform", 1), [BAD] * 45)
+    assert rollout.champion == "2"
+    assert memory(play(policy("inform", 1), [BAD] * 5)[0]).asked["checkouts"].failed == 5
+
+
+def test_a_query_that_left_the_policy_is_left_out():
+    rules = policy()
+    moved = answered(started(rules), rules, {"gone": BAD})
+    assert memory(moved.rollout).asked == {}
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"at_most": 1}, "url: is no address"), ({"url": "http://p"}, "write at_most: or at_least:"),
+    ({"url": "http://p", "at_most": 1, "at_least": 2}, "no answer is within"),
+])  # fmt: skip
+def test_a_query_that_could_say_nothing_is_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        RolloutSettings.model_validate({"queries": {"q": {"url": "prometheus:9090", "query": "up", **given}}})
