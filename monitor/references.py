@@ -124,9 +124,13 @@ class References:
             found = None if champion is None else self._references.get((model, champion))
         return found
 
-    def by_digest(self, digest: str) -> Reference | None:
-        """Return a reference by its content's name, also after a newer one took its place."""
-        return self._by_digest.get(digest)
+    def by_digest(self, digest: str, model: str = "", version: str = "") -> Reference | None:
+        """Return a reference by its content's name, also after a newer one took its place.
+
+        Of several that are alike it is that of the version, so that nothing of it is made a second time.
+        """
+        own = self.own(model, version)
+        return own if own is not None and own.digest == digest else self._by_digest.get(digest)
 
     def of_model(self, model: str) -> Iterator[tuple[str, Reference]]:
         """Yield the versions of a model that have a reference."""

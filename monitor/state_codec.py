@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import zstandard
 
+from stationkeeper.contracts.state import expand
 from stationkeeper.streams.errors import Fatal
 
 FORMAT: Final = 3
@@ -23,8 +24,6 @@ PART_BYTES: Final = 512 * 1024
 # Codes of msgpack extensions, in every state record that holds an array: none is ever given another meaning.
 _ARRAY, _NARROW = 1, 2
 _WIDTHS = (np.uint8, np.uint16, np.uint32)
-# No state is near 1 GiB; a damaged length must end in an error and not take the memory of the host.
-_MAX_BYTES = 1 << 30
 
 
 class _Part(msgspec.Struct, array_like=True):
@@ -52,17 +51,22 @@ def _enc_hook(value: Any) -> Any:
     raise TypeError(f"state holds a {type(value).__name__}, which has no stored form")
 
 
-def _ext_hook(code: int, data: memoryview) -> Any:
+def _narrow_hook(code: int, data: memoryview) -> Any:
     if code not in {_ARRAY, _NARROW}:
         raise Fatal(f"state holds an extension {code} that this version does not know; upgrade this role")
     dtype, shape, raw = msgspec.msgpack.decode(data)
-    if code == _NARROW:
-        return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.int64).reshape(shape)
-    return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.dtype(dtype).newbyteorder("=")).reshape(shape)
+    array = np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape)
+    return array if code == _NARROW else array.astype(np.dtype(dtype).newbyteorder("="))
+
+
+def _ext_hook(code: int, data: memoryview) -> Any:
+    array = _narrow_hook(code, data)
+    return array.astype(np.int64) if code == _NARROW else array
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
 _decoder = msgspec.msgpack.Decoder(ext_hook=_ext_hook)
+_narrow_decoder = msgspec.msgpack.Decoder(ext_hook=_narrow_hook)
 _part = msgspec.msgpack.Decoder(_Part)
 
 
@@ -85,9 +89,9 @@ def freeze(value: Any) -> bytes:
     return zstandard.ZstdCompressor(level=1).compress(_encoder.encode(value))
 
 
-def thaw(data: bytes) -> Any:
-    """Return what ``freeze`` was given; tuples come back as lists."""
-    return _decoder.decode(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES))
+def thaw(data: bytes, *, narrow: bool = False) -> Any:
+    """Return what ``freeze`` was given; tuples come back as lists, int64 in the type it was stored in if ``narrow``."""
+    return (_narrow_decoder if narrow else _decoder).decode(expand(data))
 
 
 def parts(key: str, value: Any, generation: int, written: int = PLAIN) -> Iterator[tuple[bytes, bytes]]:
@@ -104,7 +108,12 @@ def parts(key: str, value: Any, generation: int, written: int = PLAIN) -> Iterat
 
 
 def gather(values: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Return the states by key among records of ``parts``; raises ``Fatal`` for a newer format or a missing part.
+    """Return the states by key among records of ``parts``; raises ``Fatal`` as `whole`."""
+    return {name: thaw(data) for name, data in whole(values).items()}
+
+
+def whole(values: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return the states by key as ``freeze`` made them; raises ``Fatal`` for a newer format or a missing part.
 
     Older formats are read; the next record of a key is written in the present one.
     """
@@ -113,7 +122,7 @@ def gather(values: Mapping[bytes, bytes]) -> dict[str, Any]:
         name, _, index = key.decode().rpartition("/")
         refuse_other(key, value, FORMAT)
         found.setdefault(name, {})[int(index)] = _part.decode(value[1:])
-    out: dict[str, Any] = {}
+    out: dict[str, bytes] = {}
     for name, pieces in found.items():
         head = pieces.get(0)
         if head is None:
@@ -123,5 +132,5 @@ def gather(values: Mapping[bytes, bytes]) -> dict[str, Any]:
         wanted = [pieces.get(index) for index in range(head.total)]
         if any(piece is None or piece.generation != head.generation for piece in wanted):
             raise Fatal(f"state {name!r} has parts of different flushes; the state topic lost records")
-        out[name] = thaw(b"".join(piece.data for piece in wanted if piece is not None))
+        out[name] = b"".join(piece.data for piece in wanted if piece is not None)
     return out

@@ -13,9 +13,9 @@ from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS
 from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition, ModelState
 from stationkeeper.monitor.judge.pending import PendingState
-from stationkeeper.monitor.judge.state import Cold, ModelRecords, WatchHead, format_of
+from stationkeeper.monitor.judge.state import KeptModel, ModelRecords, WatchHead, format_of
 from stationkeeper.monitor.judge.watermark import Progresses
-from stationkeeper.monitor.state_codec import PLAIN, parts
+from stationkeeper.monitor.state_codec import PLAIN, parts, thaw
 from stationkeeper.streams.ports import Outgoing
 
 # How often the open panes of a model are written whole. Half of it doubles what is written of models with many
@@ -63,29 +63,33 @@ class Checkpoints:
         self._caught_up.clear()
         self._records.clear()
 
-    def restore_partition(self, index: int, found: Mapping[str, Any], progress: Progresses) -> None:
-        """Take over where a panes partition was; ``found`` are all states by key."""
+    def restore_partition(self, index: int, found: Mapping[str, bytes], progress: Progresses) -> None:
+        """Take over where a panes partition was; ``found`` are frozen states by key."""
         saved = found.get(f"progress/{index}")
         if saved is None:
             return
-        kept = state_of(saved, PanesPartitionState)
+        kept = state_of(thaw(saved), PanesPartitionState)
         # Over all partitions taken over: parts of a state that is written next must be newer than any that lies there.
         self._generation = max(self._generation, kept.generation)
         progress.restore(kept.progress)
         self.absorbed[index] = kept.absorbed
 
-    def restore_model(self, judge: ModelJudge, found: Mapping[str, Any]) -> Cold | None:
-        """Give a model its open panes, and return the rest of its state, which takes long to build."""
-        open_ = found.get(f"{judge.name}/open")
-        if open_ is not None:
+    def restore_model(self, judge: ModelJudge, kept: Mapping[str, bytes]) -> None:
+        """Give a model its open panes; ``kept`` are its frozen states by key."""
+        if f"{judge.name}/open" in kept:
+            open_ = thaw(kept[f"{judge.name}/open"])
+            position = kept.get(f"{judge.name}/at")
             # State of format 1 says beside the open panes where the model was.
-            at = state_of(found.get(f"{judge.name}/at") or open_, ModelPosition)
+            at = state_of(open_ if position is None else thaw(position), ModelPosition)
             pending = state_of(open_, OpenState).pending
             judge.restore_open(pending, at, self.absorbed.get(_partition(judge.name), 0))
             if at.since is not None:
                 self._since[judge.name] = at.since
-        records = self._records[judge.name] = ModelRecords(judge.name)
-        return records.taken(found)
+        self._records[judge.name] = ModelRecords(judge.name)
+
+    def taken(self, model: str, kept: Mapping[str, bytes]) -> KeptModel:
+        """Return the rest of a model's state, which takes long to read and to build."""
+        return self._records[model].taken(kept)
 
     def first_needed(self, index: int) -> int:
         """Return the first offset of a partition whose record is in no checkpoint."""

@@ -11,12 +11,11 @@ from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, Pane
 from stationkeeper.monitor.judge.checkpoints import Checkpoints
 from stationkeeper.monitor.judge.decisions import Decisions, Outbox
 from stationkeeper.monitor.judge.model import ModelJudge
-from stationkeeper.monitor.judge.state import Cold
 from stationkeeper.monitor.judge.views import Clock, View, Views
 from stationkeeper.monitor.judge.watermark import DecisionDelay, PartitionCounts, Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.state_codec import gather
+from stationkeeper.monitor.state_codec import whole
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
@@ -52,7 +51,7 @@ class Judge:
         self._checkpoints = Checkpoints(topics.judge_state.name)
         self.judges: dict[str, ModelJudge] = {}
         self._progress: dict[int, Progresses] = {}
-        self._cold: dict[str, Cold] = {}
+        self._cold: dict[str, Mapping[str, bytes]] = {}
         self._outbox = Outbox()
         self._delay = DecisionDelay()
 
@@ -69,7 +68,11 @@ class Judge:
         """Take over models with their state; whatever was not committed is forgotten."""
         self._forget()
         self._counts.refresh()
-        found = gather(restored.values)
+        found = whole(restored.values)
+        kept: dict[str, dict[str, bytes]] = {}
+        # By model once: a model that looked through the states of all would make a start quadratic.
+        for key, data in found.items():
+            kept.setdefault(key.partition("/")[0], {})[key] = data
         for partition in sorted(partitions):
             progress = self._progress[partition.index] = Progresses(self._counts)
             self._checkpoints.restore_partition(partition.index, found, progress)
@@ -77,15 +80,17 @@ class Judge:
                 if partition_of(name, PANES_PARTITIONS) == partition.index:
                     judge = self.judges[name] = ModelJudge(settings, self.references)
                     self._views.add(judge)
-                    if (cold := self._checkpoints.restore_model(judge, found)) is not None:
-                        self._cold[name] = cold
+                    mine = kept.get(name, {})
+                    self._checkpoints.restore_model(judge, mine)
+                    if f"{name}/head" in mine:
+                        self._cold[name] = mine
         self._views.refresh(self.judges.keys() - self._cold.keys())
         self.committed()
 
     def _build(self, name: str) -> None:
-        """Build what a model's restored state runs on: the tables of its detectors."""
-        cold = self._cold.pop(name)
-        self.judges[name].restore(cold.state, cold.slots, cold.watches)
+        """Read the rest of a model's state, and build what it runs on: the tables of its detectors."""
+        kept = self._checkpoints.taken(name, self._cold.pop(name))
+        self.judges[name].restore(kept.state, kept.slots, kept.watches)
         self._views.refresh([name])
 
     def revoked(self, partitions: frozenset[Partition]) -> None:

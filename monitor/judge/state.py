@@ -12,14 +12,14 @@ from msgspec import structs
 from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.detect import mark_of
-from stationkeeper.monitor.core.panes import PackedRows, RecentState
+from stationkeeper.monitor.core.panes import PackedRows, RecentState, SparseRows
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.labels import CohortSlot
 from stationkeeper.monitor.judge.model import ModelJudge, ModelState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.watches import comparing
-from stationkeeper.monitor.state_codec import FORMAT, PLAIN
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN, thaw
 
 RING: Final = 256
 """Places for remembered panes; more than ``monitor.core.panes.recent`` ever keeps, so that one is always free."""
@@ -108,21 +108,17 @@ class WatchRecords:
             state["drifts"] = {**state["drifts"], drift: {**state["drifts"][drift], _BAG: growth}}
         window = state["window"]
         names = [f"window/{slot % RING}" for slot, _ in window["slots"].tolist()]
-        rows = [pieces[name] for name in names]
         self._written |= {name: _headed(slot) for name, slot in zip(names, window["slots"].tolist(), strict=True)}
-        counts = np.array(rows, np.int64).reshape(len(rows), cut.width)
-        state["window"] = {**window, "counts": counts}
+        state["window"] = {**window, "counts": [pieces[name] for name in names]}
         self._places = dict(cut.places)
         self._next = cut.next
         found = [state_of(pieces[f"recent/{place}"], RememberedPane) for _, place in cut.places]
         for (_, place), one in zip(cut.places, found, strict=True):
             # The sixth is the number of entries, which is no part of what tells a pane from another.
             self._written[f"recent/{place}"] = _headed(one.head[:5])
-        empty = np.empty(0, np.int64)
         recent = {
             "heads": np.array([one.head for one in found], np.int64).reshape(-1, 6),
-            "at": np.concatenate([empty, *(np.cumsum(one.step) for one in found)]),
-            "values": np.concatenate([empty, *(one.values for one in found)]),
+            "counts": SparseRows(tuple((one.step, one.values) for one in found), cut.width),
         }
         state["desk"] = {**state["desk"], "recent": recent}
         return state_of(state, WatchState)
@@ -185,8 +181,8 @@ _PIECE: Final = "\x1e"
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
-    """What was kept of a model beside its open panes, read back and not yet built."""
+class KeptModel:
+    """What was kept of a model beside its open panes."""
 
     state: ModelState
     slots: Mapping[int, CohortSlot]
@@ -216,30 +212,34 @@ class ModelRecords:
         self._watches: dict[WatchKey, WatchRecords] = {}
         self._places: dict[int, int] = {}
 
-    def taken(self, found: Mapping[str, Any]) -> Cold | None:
-        """Return what ``ModelJudge.restore`` takes, among all states ``found``; None for a model without any."""
-        head = found.get(f"{self._model}/head")
-        if head is None:
-            return None
+    def taken(self, kept: Mapping[str, bytes]) -> KeptModel:
+        """Return what ``ModelJudge.restore`` takes, from the frozen states of this model, of which one is its head."""
         prefix = f"{self._model}/cohorts/"
-        mine = {int(name[len(prefix) :]): slot for name, slot in found.items() if name.startswith(prefix)}
+        mine = {int(name[len(prefix) :]): thaw(slot) for name, slot in kept.items() if name.startswith(prefix)}
         slots = {place: state_of(slot, CohortSlot) for place, slot in mine.items() if slot is not None}
         self._places = {slot.slot: place for place, slot in slots.items()}
-        return Cold(state_of(head, ModelState), {slot.slot: slot for slot in slots.values()}, self._joined(found))
+        head = state_of(thaw(kept[f"{self._model}/head"]), ModelState)
+        return KeptModel(head, {slot.slot: slot for slot in slots.values()}, self._joined(kept))
 
-    def _joined(self, found: Mapping[str, Any]) -> dict[WatchKey, WatchState]:
+    def _joined(self, kept: Mapping[str, bytes]) -> dict[WatchKey, WatchState]:
         out: dict[WatchKey, WatchState] = {}
         pieces: dict[str, dict[str, Any]] = {}
         prefix = f"{self._model}/watch/"
-        for name, state in found.items():
+        heads: dict[str, Any] = {}
+        for name, data in kept.items():
             base, mark, piece = name.partition(_PIECE)
-            if mark and state is not None and name.startswith(prefix):
+            # Counts of pieces stay as narrow as they were stored: as int64 those of one model are hundreds of MB.
+            state = thaw(data, narrow=bool(mark)) if name.startswith(prefix) else None
+            if state is None:
+                continue
+            if mark:
                 pieces.setdefault(base, {})[piece] = state
-        for name, state in found.items():
-            if name.startswith(prefix) and _PIECE not in name and state is not None:
-                key = WatchKey(*state["key"])
-                records = self._watches[key] = WatchRecords()
-                out[key] = records.joined(state, pieces.get(name, {}))
+            else:
+                heads[base] = state
+        for base, state in heads.items():
+            key = WatchKey(*state["key"])
+            records = self._watches[key] = WatchRecords()
+            out[key] = records.joined(state, pieces.get(base, {}))
         return out
 
     def changed(self, judge: ModelJudge, *, closed: bool) -> Iterator[tuple[str, Any]]:

@@ -146,7 +146,7 @@ class Watches(Mapping[WatchKey, Watch]):
             self.rows[key.version] = self.rows.get(key.version, 0) + rows
             self.first_seen.setdefault(key.version, start)
         self.seen[key] = start
-        reference = self._references.by_digest(key.digest)
+        reference = self._references.by_digest(key.digest, self._settings.name, key.version)
         # A pane of notes without rows (late events, unseen fields) begins no watch.
         if key in self._by_key or reference is None or not rows:
             return
@@ -290,7 +290,7 @@ class Watches(Mapping[WatchKey, Watch]):
         for one in state.adoptions:
             self._growing[WatchKey(one.version, one.digest, one.segment)] = FirstPanes.restored(one)
         for key, saved in watches.items():
-            reference = self._references.by_digest(key.digest)
+            reference = self._references.by_digest(key.digest, self._settings.name, key.version)
             if reference is not None:
                 self._begin(key, reference).restore(saved)
         for version, digest, segment, kept in state.plugins:

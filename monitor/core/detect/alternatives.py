@@ -141,6 +141,9 @@ class CellColumns:
     def of(cls, inside: Floats, outside: Floats) -> "CellColumns | None":
         """Return the columns of inside and outside [F, G, K]; None where fewer than half of the cells are alike."""
         levels = inside.shape[1]
+        # Rows differ where one of their values does: this alone tells the cells of most numbers from each other.
+        if 2 * len(np.unique(inside[:, 0])) > inside[:, 0].size:
+            return None
         values = np.concatenate([inside - outside, outside], axis=1)
         rows = np.moveaxis(values, 1, 2).reshape(-1, 2 * levels)
         # As bytes, so that only the same values are one.
@@ -322,7 +325,8 @@ def _cells(
         # One bound a side and cell serves all its levels; rising cells matter more, and get most of eta.
         counts, rows = reference.counts / inflation, reference.rows[:, None] / inflation
         upper = upper_share(counts, rows, UP_SHARE * eta / k)
-        lower = lower_share(counts, rows, (1 - UP_SHARE) * eta / k)
+        # Only what dries up lies below; of a number no cell is watched for that.
+        lower = lower_share(counts, rows, (1 - UP_SHARE) * eta / k) if (levels < 0).any() else upper
     level = levels[None, :, None]
     up = level > 0
     q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])

@@ -114,8 +114,9 @@ class DetectorPlan:
 
     def reference(self, stratum: int | None = None) -> Counts:
         """Return the reference's counts of one stratum, or of all together, laid out as a pane."""
-        pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
-        return np.concatenate([s.reference[pick].sum(axis=0) for s in self.subjects])
+        if stratum is None and self.strata > 1:
+            return np.concatenate([s.reference.sum(axis=0) for s in self.subjects])
+        return np.concatenate([s.reference[stratum or 0] for s in self.subjects])
 
     def offsets(self) -> Counts:
         """Where each subject's cells begin in the flat counts of a pane; the last entry is the total."""

@@ -5,6 +5,7 @@ each function here with scipy's.
 """
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -18,13 +19,21 @@ _TINY = 1e-300
 # Terms of the continued fraction: it needs about sqrt(max(a, b)), so that counts up to 250 000 converge to 1e-15;
 # beyond them digits are lost.
 _STEPS = 500
-_erfc = np.frompyfunc(math.erfc, 1, 1)
-_lgamma = np.frompyfunc(math.lgamma, 1, 1)
+
+
+def _each(function: Callable[[float], float], x: ArrayLike) -> Floats:
+    """A function of numbers of each element: over a list, which takes half of the time of numpy's `frompyfunc`."""
+    x = np.asarray(x, np.float64)
+    return np.fromiter(map(function, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
+
+
+def _lgamma(x: ArrayLike) -> Floats:
+    return _each(math.lgamma, x)
 
 
 def normal_cdf(x: ArrayLike) -> Floats:
     """Standard normal distribution function, elementwise; accurate in both tails."""
-    return np.asarray(0.5 * _erfc(-np.asarray(x, np.float64) / math.sqrt(2)), dtype=np.float64)
+    return 0.5 * _each(math.erfc, -np.asarray(x, np.float64) / math.sqrt(2))
 
 
 def normal_ppf(p: ArrayLike) -> Floats:
@@ -35,7 +44,7 @@ def normal_ppf(p: ArrayLike) -> Floats:
             return -math.inf
         return math.inf if value >= 1 else _NORMAL.inv_cdf(value)
 
-    return np.asarray(np.frompyfunc(one, 1, 1)(np.asarray(p, np.float64)), dtype=np.float64)
+    return _each(one, p)
 
 
 def normal_isf(p: float) -> float:
@@ -75,24 +84,31 @@ def gamma_tail(a: float, x: float) -> float:
 
 
 def chi2_isf(p: float, df: float) -> float:
-    """Upper quantile of chi-square with df degrees of freedom, by bisection on the exact tail.
+    """Upper quantile of chi-square with df degrees of freedom: Newton steps on the exact tail, in a shrinking bracket.
 
     Raises ValueError unless 0 < p < 1 and df > 0.
     """
     if not (0 < p < 1 and df > 0):
         raise ValueError(f"chi2_isf needs 0 < p < 1 and df > 0, got p={p}, df={df}")
-    # The mean and ten: above the quantile of most calls, and doubled where it is not.
-    low, high = 0.0, df + 10.0
-    while gamma_tail(df / 2, high / 2) > p:
-        high *= 2
-    # Two hundred halvings reach the last digit from any start; it most often ends after sixty.
+    half = df / 2
+    log_norm = math.lgamma(half) + math.log(2)
+    # The cube root is nearly normal (Wilson and Hilferty 1931): two or three digits of the quantile.
+    spread = 2 / (9 * df)
+    x = max(df * (1 - spread + normal_isf(p) * math.sqrt(spread)) ** 3, df * 1e-3)
+    low, high = 0.0, math.inf
+    # A step doubles the digits, and five mostly are enough; two hundred halvings reach the last digit from any start.
     for _ in range(200):
-        middle = 0.5 * (low + high)
-        if gamma_tail(df / 2, middle / 2) > p:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
+        tail = gamma_tail(half, x / 2)
+        low, high = (x, high) if tail > p else (low, x)
+        # On the logarithm, on which the tail is nearly straight; where none of it is left, the bracket decides.
+        density = math.exp((half - 1) * math.log(x / 2) - x / 2 - log_norm)
+        step = x + math.log(tail / p) * tail / density if tail > 0 and density > 0 else high
+        new = step if low < step < high else min(0.5 * (low + high), 2 * x)
+        # Below, the rounding of the tail itself decides.
+        if abs(new - x) <= 1e-14 * x:
+            return new
+        x = new
+    return x
 
 
 def beta_cdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
@@ -106,7 +122,7 @@ def beta_cdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
     inside = (y > 0) & (y < 1)
     y_in = np.where(inside, y, 0.5)
     log_front = a * np.log(y_in) + b * np.log1p(-y_in) - np.log(a)
-    log_front += np.asarray(_lgamma(a + b) - _lgamma(a) - _lgamma(b), dtype=np.float64)
+    log_front += _lgamma(a + b) - _lgamma(a) - _lgamma(b)
     c = np.ones_like(y_in)
     d = 1 / _away_from_zero(1 - (a + b) * y_in / (a + 1))
     h = d.copy()
@@ -172,7 +188,7 @@ def _beta_solve(p: Floats, a: Floats, b: Floats) -> Floats:
     low, high = np.zeros_like(p), np.ones_like(p)
     # From the mean, inside the open interval in which logarithms are finite.
     x = np.clip(a / (a + b), 1e-12, 1 - 1e-12)
-    log_norm = np.asarray(_lgamma(a + b) - _lgamma(a) - _lgamma(b), dtype=np.float64)
+    log_norm = _lgamma(a + b) - _lgamma(a) - _lgamma(b)
     target = np.log(np.maximum(p, _TINY))
     todo = np.arange(p.size)
     # Newton's steps double the digits and mostly end after ten; a hundred halvings reach the last digit from any start.

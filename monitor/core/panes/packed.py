@@ -1,6 +1,7 @@
 """Counts packed into few bytes, exactly: a mark or a gap for each that is not zero, and a short code for its value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,21 @@ class PackedRows:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         return np.array(list(self), dtype or np.int64).reshape(-1, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """Vectors of one width: of each the distances between the positions that count something, and their values."""
+
+    rows: Sequence[tuple[Integers, Integers]]
+    width: int
+
+    def __iter__(self) -> Iterator[Integers]:
+        """Yield the vectors, in the type of their values."""
+        for step, values in self.rows:
+            counts = np.zeros(self.width, values.dtype)
+            counts[step.astype(np.int64).cumsum()] = values
+            yield counts
 
 
 def _narrowed(counts: Integers) -> Unsigned:

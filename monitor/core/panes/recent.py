@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.contracts.times import UTC_ZONE, local_ms
@@ -32,7 +33,8 @@ _HEAD_BYTES = 120
 class RecentState(State, frozen=True, omit_defaults=True):
     """The remembered panes: heads int64[T, 5] and counts int64[T, width], which are `PackedRows` when just taken.
 
-    Sparse, a head has a sixth number: how many of the positions ``at`` and of the ``values`` are its own.
+    Read back, a head has a sixth number, how many counts are not zero, and the counts are `SparseRows`; in state of
+    older builds the ``at`` and ``values`` of all panes stand behind each other.
     """
 
     heads: Counts
@@ -150,7 +152,7 @@ class Recent:
             self._panes.append(_Stretch.of(tuple(head[:5]), pack(counts)))
         self._bytes = sum(one.size for one in self._panes)
 
-    def _rows(self, state: RecentState) -> Iterator[Counts]:
+    def _rows(self, state: RecentState) -> Iterator[NDArray[np.integer]]:
         """The counts of each stretch of a state."""
         if state.counts is not None:
             yield from state.counts

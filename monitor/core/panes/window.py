@@ -22,7 +22,7 @@ _TYPES = (np.uint16, np.uint32, np.int64)
 class WindowState(State, frozen=True):
     """The slots of a chart window: number and rows int64[slots, 2], and counts int64[slots, width].
 
-    ``counts`` are `PackedRows` when they were just taken.
+    ``counts`` are `PackedRows` when they were just taken, rows as narrow as they were stored when they were read back.
     """
 
     end: int
@@ -115,18 +115,18 @@ class ChartWindow:
     def restore(self, state: WindowState) -> None:
         """Become the window whose ``state`` this was."""
         self.end = state.end
-        slots, counts = state.slots, np.asarray(state.counts, np.int64)
-        self._slots = deque(
-            (slot, rows, squeeze(pack(row))) for (slot, rows), row in zip(slots.tolist(), counts, strict=True)
-        )
-        self._growing, self._total = Tight(self.width), Tight(self.width)
-        self._open = None
-        if len(counts):
-            slot, rows, _ = self._slots.pop()
-            self._open = slot, rows
-            for total, row in ((self._growing, counts[-1]), (self._total, counts.sum(axis=0))):
-                total.add(row, int(row.min(initial=0)), int(row.max(initial=0)))
-        self.rows = int(slots[:, 1].sum())
+        self._slots.clear()
+        self._growing, self._total, self._open = Tight(self.width), Tight(self.width), None
+        newest = len(state.slots) - 1
+        for i, ((slot, rows), row) in enumerate(zip(state.slots.tolist(), state.counts, strict=True)):
+            bounds = int(row.min(initial=0)), int(row.max(initial=0))
+            self._total.add(row, *bounds)
+            if i == newest:
+                self._open = slot, rows
+                self._growing.add(row, *bounds)
+            else:
+                self._slots.append((slot, rows, squeeze(pack(row))))
+        self.rows = int(state.slots[:, 1].sum())
 
     def _close(self, slot: int, rows: int) -> None:
         """Pack the slot that grew: nothing more falls into it."""
@@ -141,8 +141,8 @@ class Tight:
         self._sum: NDArray[np.integer] = np.zeros(width, _TYPES[0])
         self._most = 0
 
-    def add(self, counts: Counts, least: int, most: int) -> None:
-        """Add int64[width] whose smallest and largest values are ``least`` and ``most``."""
+    def add(self, counts: NDArray[np.integer], least: int, most: int) -> None:
+        """Add integers [width] whose smallest and largest values are ``least`` and ``most``."""
         self._most += most
         if least < 0 or self._most > np.iinfo(self._sum.dtype).max:
             self._widen(least, most)

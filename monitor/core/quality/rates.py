@@ -52,16 +52,18 @@ class QualityRates:
     def __init__(self, reference: Reference, alpha: float, segments: int, tolerance: float | None) -> None:
         """``alpha`` is the share of the budget, ``tolerance`` replaces ``TOLERANCE``."""
         self._reference, self._layout = reference, reference.layout
-        plan = [(i, check) for i, subject in enumerate(reference.subjects) for check in rate_checks(subject)]
+        checks = [rate_checks(subject) for subject in reference.subjects]
+        plan = [(i, check) for i, mine in enumerate(checks) for check in mine]
         # Where each subject's rates begin; those of the pane as a whole come last.
-        self._first = np.cumsum([0, *(len(rate_checks(subject)) for subject in reference.subjects)])
+        self._first = np.cumsum([0, *map(len, checks)])
         self._at = np.array([self._layout.places[i].counter(check) for i, check in plan], np.int64)
         self._pane_at = np.array([self._layout.pane_counter(name) for name, _ in DUPLICATES_AND_LATE.values()])
         allowed = [share for _, share in DUPLICATES_AND_LATE.values()]
         known = [self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan]
         hits, trials, slack = zip(*known, *((0.0, _EXACT_ROWS, share) for share in allowed), strict=True)
         limits = log_thresholds(alpha, np.ones(len(hits)))
-        phi = [float(reference.subjects[i].phi.max(initial=1.0)) if check in _IN_RUNS else 1.0 for i, check in plan]
+        runs = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
+        phi = [runs[i] if check in _IN_RUNS else 1.0 for i, check in plan]
         held = [check in _RANGE for _, check in plan]
         self.detector = RateDetector(
             hits,

@@ -123,7 +123,9 @@ class Rules:
         usual = [s.quality[QUALITY.index("absent")] / max(s.rows, 1) for s in reference.subjects]
         self._usually_there = np.array(usual) < FIELD_SHARE
         # Of the values that are there, for a run is one of them: a missing one neither ends it nor makes it longer.
-        top = [float(s.counts[:-1].max() / max(s.counts[:-1].sum(), 1)) if len(s.counts) > 1 else 1.0 for s in subjects]
+        top = [
+            float(s.counts[:-1].max() / max(s.rows - s.counts[-1], 1)) if len(s.counts) > 1 else 1.0 for s in subjects
+        ]
         # A value rarer than one row in a million, or none at all, says of each row of its run as much as one of those.
         nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
         # Rows that repeat each other, as the flights of an hour share its weather, say less each.
@@ -233,18 +235,17 @@ class Rules:
 
     def _categories(self) -> tuple[Integers, Integers, np.ndarray[Any, np.dtype[np.float64]]]:
         """Positions of top categories in the vector, their subjects, and nats a row of silence is worth."""
-        at, owner, nats = [], [], []
+        at, owner, nats = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
         for i, (place, subject) in enumerate(zip(self.layout.places, self.reference.subjects, strict=True)):
             if not isinstance(subject.cells, CategoricalCells):
                 continue
-            for cell in range(len(subject.cells.values)):
-                share = float(subject.counts[cell] / max(subject.rows, 1))
-                if share >= _WATCHED_SHARE:
-                    at.append(place.first + cell)
-                    owner.append(i)
-                    # A cell that holds all rows would weigh infinitely much; .999 is the most it counts as.
-                    nats.append(-np.log1p(-min(share, 0.999)))
-        return np.array(at, np.int64), np.array(owner, np.int64), np.array(nats, np.float64)
+            share = subject.counts[: len(subject.cells.values)] / max(subject.rows, 1)
+            watched = np.flatnonzero(share >= _WATCHED_SHARE)
+            at.append(place.first + watched)
+            owner.append(np.full(len(watched), i))
+            # A cell that holds all rows would weigh infinitely much; .999 is the most it counts as.
+            nats.append(-np.log1p(-np.minimum(share[watched], 0.999)))
+        return np.concatenate(at), np.concatenate(owner), np.concatenate(nats)
 
     def _vanished(self, pane: Pane, counts: Counts) -> list[Finding]:
         at, owner, nats = self._watched

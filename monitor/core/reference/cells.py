@@ -98,8 +98,9 @@ _TRUE = {"true": 1, "1": 1, "True": 1, "false": 0, "0": 0, "False": 0}
 class NumericCells:
     """Fine cells of a number: cell i holds (edge[i-1], edge[i]], then one cell for missing.
 
-    An atom (a value with its own mass) has its own cell, whose lower edge is the next float below it. Values
-    outside [low, high] of the reference are also counted by octave, floor(log2 |x|) + 1, which names a change of unit.
+    ``cuts`` rise strictly. An atom (a value with its own mass) has its own cell, whose lower edge is the next float
+    below it. Values outside [low, high] of the reference are also counted by octave, floor(log2 |x|) + 1, which names a
+    change of unit.
     """
 
     cuts: Floats
@@ -107,17 +108,18 @@ class NumericCells:
     low: float
     high: float
     edges: Floats = field(init=False, repr=False)
-    keys: Floats = field(init=False, repr=False)
-    """What is looked up in sorted values, how many are at most: the edges, infinity, just below ``low``, ``high``."""
 
     def __post_init__(self) -> None:
-        edges = np.union1d(self.cuts, atom_edges(self.atoms))
+        edges = np.union1d(self.cuts, atom_edges(self.atoms)) if len(self.atoms) else self.cuts
+        # The dataclass is frozen; these follow from its fields and are looked up for every batch.
+        object.__setattr__(self, "edges", edges)
+
+    @property
+    def keys(self) -> Floats:
+        """What is looked up in sorted values, how many are at most: edges, infinity, just below ``low``, ``high``."""
         # The neighbour of the smallest or largest float is no float; it becomes 0 or infinity, which sorts as well.
         with np.errstate(over="ignore", under="ignore"):
-            ends = [np.inf, np.nextafter(self.low, -np.inf), self.high]
-        # The dataclass is frozen; these two follow from its fields and are looked up for every batch.
-        object.__setattr__(self, "edges", edges)
-        object.__setattr__(self, "keys", np.concatenate([edges, ends]))
+            return np.concatenate([self.edges, [np.inf, np.nextafter(self.low, -np.inf), self.high]])
 
     @property
     def count(self) -> int:
@@ -379,10 +381,13 @@ def rank_grid(counts: npt.NDArray[np.integer | np.floating], cells: int = RANK_C
     total = mass.sum()
     if total <= 0:
         return np.zeros(len(mass), np.int64)
-    middle = (np.cumsum(mass) - mass / 2) / total
+    middle = (mass.cumsum() - mass / 2) / total
     # By the middle of its mass and not its end: a heavy cell would else share its level with all that follows.
     level = np.minimum((middle * cells).astype(np.int64), cells - 1)
-    return np.unique(level, return_inverse=True)[1].astype(np.int64)
+    # Levels rise with the cells, so that a coarse cell begins where they change.
+    grid = np.zeros(len(level), np.int64)
+    (level[1:] != level[:-1]).cumsum(out=grid[1:])
+    return grid
 
 
 def _rounded(cuts: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -224,9 +225,13 @@ class Layout:
         self.weights = slice(at + len(PANE_COUNTERS), at + len(PANE_COUNTERS) + WEIGHT_OCTAVES)
         self.width = self.weights.stop
         self._by_name = {place.name: place for place in places}
-        numeric = [place for place in places if isinstance(place.cells, NumericCells)]
+
+    @cached_property
+    def _histograms(self) -> tuple[_Histograms, ...]:
+        """What counts numbers; who only reads vectors, as the judge does, needs none."""
+        numeric = [place for place in self.places if isinstance(place.cells, NumericCells)]
         parts = [numeric[first : first + _TOGETHER] for first in range(0, len(numeric), _TOGETHER)]
-        self._histograms = tuple(map(_Histograms, parts))
+        return tuple(map(_Histograms, parts))
 
     def __len__(self) -> int:
         return self.width

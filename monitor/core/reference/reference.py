@@ -57,8 +57,8 @@ class ReferenceSubject:
     unknown. ``phi_within_days`` float64[L] is the part of phi that the floor does not carry, that within days, where
     days move independently; else empty. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the
     day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid``
-    int64[cells] is the coarse cell of each cell, missing alone in the last. ``pair`` says of which two features a joint
-    subject is.
+    int64[cells] is the coarse cell of each cell, missing alone in the last, and ``rows`` the effective rows behind the
+    counts. ``pair`` says of which two features a joint subject is.
     """
 
     name: str
@@ -78,6 +78,7 @@ class ReferenceSubject:
     strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
     repeats: int = 0
     grid: Integers = field(init=False, repr=False)
+    rows: int = field(init=False, repr=False)
     pair: Pair | None = None
 
     def __post_init__(self) -> None:
@@ -86,13 +87,10 @@ class ReferenceSubject:
         if isinstance(self.cells, NumericCells):
             ordered = rank_grid(self.counts[:-1])
             # Missing by itself: a rise of nulls must not hide in the cell of large numbers.
-            grid = np.append(ordered, ordered.max() + 1)
+            grid = np.append(ordered, ordered[-1] + 1)
         object.__setattr__(self, "grid", grid)
-
-    @property
-    def rows(self) -> int:
-        """Effective rows behind the counts."""
-        return int(self.counts.sum())
+        # Asked for some fifteen times by what is built from a subject.
+        object.__setattr__(self, "rows", int(self.counts.sum()))
 
     @property
     def missing_share(self) -> float:

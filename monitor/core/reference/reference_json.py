@@ -332,7 +332,7 @@ def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cell
         cuts, atoms = fields.floats("cuts", FINE_CELLS), fields.floats("atoms", FINE_CELLS)
         for name, values in (("cuts", cuts), ("atoms", atoms)):
             # `searchsorted` gives arbitrary cells for edges out of order, and says nothing.
-            if np.any(np.diff(values) <= 0):
+            if (values[1:] <= values[:-1]).any():
                 raise InvalidReference(f"{fields.path}.{name}: not strictly increasing; profile again")
         return NumericCells(cuts, atoms, fields.number("low"), fields.number("high"))
     if kind is Kind.BOOLEAN:
@@ -473,7 +473,7 @@ class _Fields:
         return float(self._get(key, "a number" if low == -np.inf else f"a number of at least {low}", accept))
 
     def choice(self, key: str, options: type[_E]) -> _E:
-        allowed = [str(option.value) for option in options]
+        allowed = list(options)
         return options(self._get(key, f"one of {', '.join(allowed)}", lambda v: v in allowed))
 
     def items(self, key: str, most: int) -> Sequence[Any]:
@@ -493,7 +493,7 @@ class _Fields:
     def counts(self, key: str, size: int) -> Counts:
         items = self.items(key, size)
         found = _array(items, np.int64) if set(map(type, items)) <= {int} else None
-        if found is None or len(items) != size or np.any((found < 0) | (found > MAX_COUNT)):
+        if found is None or len(items) != size or (size and (found.min() < 0 or found.max() > MAX_COUNT)):
             raise InvalidReference(
                 f"{self.path}.{key}: {len(items)} items, must be {size} whole numbers, none negative"
             )

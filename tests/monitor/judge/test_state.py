@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import zstandard
 from msgspec import structs
 
 from stationkeeper.contracts.state import state_of
@@ -99,6 +100,28 @@ def test_state_goes_through_parts_and_back() -> None:
     del records[b"m/head/1"]
     with pytest.raises(Fatal, match="lost records"):
         gather(records)
+
+
+def test_counts_are_read_as_narrow_as_they_were_stored_where_that_is_asked_for() -> None:
+    data = freeze({"few": np.array([1, 255]), "more": np.array([[300]]), "any": np.array([-1, 2]), "share": np.ones(2)})
+    found = thaw(data, narrow=True)
+    assert {name: array.dtype.itemsize for name, array in found.items()} == {"few": 1, "more": 2, "any": 8, "share": 8}
+    for name, array in thaw(data).items():
+        assert array.dtype.itemsize == 8
+        np.testing.assert_array_equal(array, found[name])
+
+
+def test_state_of_a_model_that_is_not_asked_for_is_not_unpacked() -> None:
+    bench = Bench()
+    run(bench, range(3))
+    (name, record), *_ = dict(parts("gone/head", {}, 1)).items()
+    # The last bytes are the packed state: no zstd frame reads so.
+    bench.state[name] = record[:-4] + b"none"
+    again = Bench(bench)
+    assert set(again.judge.judges) == {"fraud"}
+    bench.state[b"fraud/head/0"] = record[:-4] + b"none"
+    with pytest.raises(zstandard.ZstdError):
+        Bench(bench).flush()
 
 
 def formats(bench: Bench) -> dict[str, int]:

@@ -50,6 +50,15 @@ def test_a_new_version_knows_the_traffic_that_the_one_before_learned() -> None:
     assert knows(made) == {"1": True, "2": True}
 
 
+def test_a_version_is_watched_by_its_own_reference_also_where_another_model_has_the_same() -> None:
+    made = watches()
+    own = made._references.own("fraud", "1")
+    assert own is not None
+    made._references.put_reference(b"other/1", dump(replace(own, model="other")).encode())
+    meet(made, "1", 0)
+    assert made[KEYS["1"]].reference is own
+
+
 def test_a_restart_teaches_nobody() -> None:
     made = watches()
     # Version 2 was met before version 1 knew anything, as by a build that taught nobody.

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.panes.packed import pack
+from stationkeeper.monitor.core.panes.packed import SparseRows, pack
 from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.panes.recent import COARSEST, COUNTER_BYTES, LEAST_BYTES, Recent, RecentState
 from stationkeeper.monitor.core.panes.window import ChartWindow
@@ -156,6 +156,16 @@ def test_sparse_state_is_read() -> None:
     recent.restore(RecentState(heads=heads, at=np.array([0, 4, 2]), values=np.array([1, 2, 4])))
     assert [pane.counts.tolist() for pane in recent.since(0)] == [[1, 0, 0, 0, 2], [0, 0, 4, 0, 0]]
     assert recent.first_row(60) == 3
+
+
+def test_rows_as_narrow_as_they_were_stored_are_summed_whole() -> None:
+    stored = [([0, 4], [1, 200]), ([2, 2], [255, 100]), ([], [])]
+    rows = tuple((np.array(step, np.uint8), np.array(values, np.uint8)) for step, values in stored)
+    heads = np.array([[0, 60, 201, -1, -1, 2], [60, 60, 355, 3, 6, 2], [120, 60, 0, -1, -1, 0]])
+    recent = Recent(5)
+    recent.restore(RecentState(heads=heads, counts=SparseRows(rows, 5)))
+    total, counts = recent.total(0)
+    assert (total, counts.tolist()) == (556, [1, 0, 255, 0, 300])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 300), min_size=4, max_size=4)), max_size=60))

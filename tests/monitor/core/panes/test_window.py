@@ -82,6 +82,15 @@ def test_state_kept_as_plain_arrays_is_read() -> None:
     assert np.asarray(window.state().counts).tolist() == [[1, 2], [5, 2]]
 
 
+def test_rows_as_narrow_as_they_were_stored_are_summed_whole() -> None:
+    window = ChartWindow(2, 40, slots=4)
+    rows = [np.array([200, 2], np.uint8), np.array([100, 255], np.uint8)]
+    window.restore(WindowState(end=30, slots=np.array([[0, 202], [2, 355]]), counts=rows))
+    assert (window.counts.tolist(), window.rows) == ([300, 257], 557)
+    window.add(one(25, 5, 200, 1))
+    assert np.asarray(window.state().counts).tolist() == [[200, 2], [300, 256]]
+
+
 def test_a_window_needs_a_length_and_as_many_slots_as_the_judge_has_places_for() -> None:
     for length, slots in ((0, 12), (60, 0), (60, MAX_SLOTS + 1)):
         with pytest.raises(ValueError, match=f"{length} and {slots}"):

@@ -150,6 +150,19 @@ def test_rank_grid_by_hand(counts: list[int], cells: int, grid: list[int]):
     assert rank_grid(np.array(counts), cells).tolist() == grid
 
 
+@given(st.lists(st.integers(0, 50) | st.integers(0, 10_000), min_size=1, max_size=60), st.integers(1, 25))
+def test_coarse_cells_are_runs_numbered_without_gaps_and_none_but_a_heavy_cell_is_too_heavy(
+    counts: list[int], cells: int
+):
+    grid = rank_grid(np.array(counts), cells)
+    assert grid[0] == 0
+    assert set(np.diff(grid).tolist()) <= {0, 1}
+    assert grid[-1] < cells
+    mass = np.bincount(grid, weights=counts)
+    # A run begins and ends by the middles of its cells: it may be heavier than its part by half of each of the two.
+    assert all(m <= sum(counts) / cells + max(counts) for m in mass)
+
+
 def test_numbers_of_objects():
     column = numbers(np.array([1, None, "x", True, float("inf")], object))
     assert column.status is not None
