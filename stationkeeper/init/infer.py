@@ -418,7 +418,8 @@ def _roles(
             path = min(ranked, key=lambda one: one[:2])[2]
             found[name] = (path, f"named {path[-1]!r}")
     if "time" in wanted and "time" not in {*found, *taken}:
-        times = [path for path, one in free().items() if one.fits("time", table=table)]
+        # What some records lack dates no event: those records would be rejected.
+        times = [path for path, one in free().items() if one.fits("time", table=table) and len(one.known) == one.rows]
         typed = [path for path in times if any(isinstance(v, str | date) for v in fields[path].known)]
         if len(typed or times) == 1:
             found["time"] = ((typed or times)[0], "the only one that holds times")

@@ -119,6 +119,17 @@ def test_an_id_of_parts_is_an_id_of_records_however_they_are_joined(tmp_path: Pa
     assert "event_id: key " in json.loads(answer.stdout)["configuration"]
 
 
+def test_a_number_that_some_records_lack_is_not_their_time(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    rows: list[dict[str, object]] = [
+        {"key": f"a{i:05d}", "account": 1_072_748_015_029_268_437 + i * 10**12, "score": i / 50} for i in range(40)
+    ]
+    rows[7]["account"] = None
+    path.write_text("\n".join(map(json.dumps, rows)))
+    answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
+    assert "time: account" not in json.loads(answer.stdout)["configuration"]
+
+
 @pytest.mark.parametrize("written", ["row {} says", "note, {}"])
 def test_a_text_that_is_another_one_in_every_row_of_a_short_table_is_no_feature(tmp_path: Path, written: str) -> None:
     path = tmp_path / "exported.jsonl"

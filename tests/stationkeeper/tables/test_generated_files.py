@@ -252,9 +252,10 @@ def test_an_unchanged_world_is_read_and_said_and_never_pages(
         if subject is not None:
             assert kind not in {"prose", "identifier", "big", "date", "none"}, said[name]
     # JSON lines with ids init takes for a topic's records, which is another chain (test_record_forms): those that are
-    # named so, or of another text in every row, beside a time that an event can have.
-    texts = any(kind == "identifier" and not gaps for kind, gaps in made.columns.values())
-    ids = "id" in made.columns or (texts and made.time in {"iso", "s", "ms", "us", "ns"})
+    # named so, or of another text in every row, beside a time that an event can have, as which 19 digits may count.
+    whole = {kind for kind, gaps in made.columns.values() if not gaps}
+    times = made.time in {"iso", "s", "ms", "us", "ns"} or "big" in whole
+    ids = "id" in made.columns or ("identifier" in whole and times)
     records = "records are read as written" in begun.output
     assert not records or (made.form == "jsonl" and ids), begun.output
     if made.configured and not records:
