@@ -1,5 +1,6 @@
 """What a person may set about retraining, the registry and snapshots; unknown keys are refused."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -344,6 +345,9 @@ class RetrainSettings(Settings):
         )
 
 
+_URL = r"^[a-z][a-z0-9+.-]*://.+"
+
+
 class SnapshotSettings(Settings):
     """Where snapshots of training data lie and how long one that no live model names is kept.
 
@@ -356,4 +360,12 @@ class SnapshotSettings(Settings):
     retention: Duration = 400 * 86_400_000
     dvc: Path | None = None
     # None by default: one machine's directory is a store, and needs no driver.
-    object_store: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.+")] | None = None
+    object_store: Annotated[str, Field(pattern=_URL)] | None = None
+
+    @field_validator("object_store", mode="before")
+    @classmethod
+    def _a_url(cls, given: Any) -> Any:
+        # The pattern alone, which the chart's schema needs, says nothing of what to write.
+        if isinstance(given, str) and re.match(_URL, given) is None:
+            raise ValueError("is no URL of a folder; write one such as s3://BUCKET/FOLDER or file:///mnt/nas/FOLDER")
+        return given

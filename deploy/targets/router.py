@@ -1,5 +1,7 @@
 """The built-in router as a target: it follows the log by itself, so there is nothing to apply, only to observe."""
 
+from typing import Any
+
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.http import JsonClient, observed
@@ -27,11 +29,14 @@ class RouterTarget:
         """Return what the router applies for a model; None when it does not know the model."""
         _, body = self._client.call("GET", "/api/v1/status")
         models = body.get("models")
+        entries: list[Any] = models if isinstance(models, list) else [None]
+        mine: list[Any] = [one for one in entries if isinstance(one, dict) and one.get("model") == model]
+        # Another model's entry, however garbled, is nothing to this one; an entry that names none may be this one's.
+        mine += [one for one in entries if not (isinstance(one, dict) and "model" in one)]
+        if not mine:
+            return None
         none = "what answers at the router's address is no router of this version:"
-        for one in models if isinstance(models, list) else [None]:
-            # Those two are optional for other servers, and a router that leaves them out is an older one.
-            if not isinstance(one, dict) or not one.keys() >= {"model", "unfit", "proven"}:
-                raise Retryable(f"{none} models: {str(one)[:_SHOWN]}")
-            if one["model"] == model:
-                return observed(one, none)
-        return None
+        # Those two are optional for other servers, and a router that leaves them out is an older one.
+        if not isinstance(mine[0], dict) or not mine[0].keys() >= {"model", "unfit", "proven"}:
+            raise Retryable(f"{none} models: {str(mine[0])[:_SHOWN]}")
+        return observed(mine[0], none)

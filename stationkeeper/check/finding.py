@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from stationkeeper.contracts.masking import masked
+
 Outcome = Literal["ok", "warning", "failed"]
 MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
 
@@ -11,13 +13,18 @@ MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
 class SetupCheck:
     """One thing that was looked at, what was found, and what to do where it is not right.
 
-    ``lines`` are the records of a sample: the mapped events, then those that failed.
+    ``detail`` is kept without the credentials of the addresses and errors that it quotes. ``lines`` are the records of
+    a sample as they are: the mapped events, then those that failed.
     """
 
     what: str
     outcome: Outcome
     detail: str
     lines: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Here, as every finding comes by: it is printed, also as JSON, and kept by pipelines.
+        object.__setattr__(self, "detail", masked(self.detail))
 
     @property
     def mark(self) -> str:

@@ -61,7 +61,7 @@ def _registry(config: Config) -> SetupCheck:
         Registry(config.registry).ping()
     except Retryable as error:
         return SetupCheck("registry", "failed", str(error))
-    return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])
+    return SetupCheck("registry", "ok", config.registry.tracking_uri)
 
 
 def _object_store(url: str) -> SetupCheck:

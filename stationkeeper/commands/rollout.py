@@ -277,6 +277,7 @@ def _by_request(settings: Any, model: str) -> bool:
 
 def _abilities(settings: Any, model: str) -> Iterator[tuple[str, Any]]:
     """Yield the kind of each target of a model with its abilities, or with why it cannot be made here."""
+    from stationkeeper.contracts.masking import masked
     from stationkeeper.contracts.plugins import PluginError
     from stationkeeper.deploy.targets import abilities_of, serves, target_for
     from stationkeeper.process.wiring import target_settings
@@ -285,7 +286,7 @@ def _abilities(settings: Any, model: str) -> Iterator[tuple[str, Any]]:
         try:
             target = target_for(one)
         except (PluginError, ValueError) as error:
-            yield one.kind, str(error)
+            yield one.kind, masked(str(error))
             continue
         if serves(target, model):
             yield one.kind, abilities_of(target)

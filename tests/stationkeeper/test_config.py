@@ -95,6 +95,14 @@ def test_a_password_is_never_part_of_an_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["/mnt/nas/snaps", "S3://x/y", "s3:bank/x", "s3://"])
+def test_a_folder_that_is_no_url_is_told_with_what_to_write(url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"snapshots\.object_store: .*write one such as s3://BUCKET/FOLDER or file:///"
+    ):
+        Config.parse({"snapshots": {"object_store": url}})
+
+
 def test_models_are_named_by_their_keys_and_have_defaults() -> None:
     config = Config.parse({"models": {"fraud": MODEL}})
     assert config.models["fraud"].name == "fraud"

@@ -182,6 +182,16 @@ def test_a_server_that_is_no_router_is_told_as_one(said: Any):
             target.observe("fraud")
 
 
+@pytest.mark.parametrize("other", [{"model": "churn", "champion": "1"}, {"champion": "1"}, 5])
+def test_a_garbled_entry_of_another_model_is_nothing_to_this_one(other: Any):
+    mine: dict[str, Any] = {**SERVED, "model": "fraud", "unfit": {}, "proven": []}
+    for models in ([other, mine], [mine, other]):
+        with closing(AnotherServer({"models": models})) as server:
+            found = RouterTarget(TargetSettings(kind="router", url=server.url)).observe("fraud")
+        assert found is not None
+        assert found.champion == SERVED["champion"]
+
+
 def test_json_without_end_is_no_answer():
     with closing(AnotherServer(b"[" * 100_000)) as server:
         target = RouterTarget(TargetSettings(kind="router", url=server.url))

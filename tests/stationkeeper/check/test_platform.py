@@ -119,6 +119,24 @@ def test_whatever_a_target_raises_is_told() -> None:
     assert (found.outcome, found.detail) == ("failed", "'metadata'")
 
 
+class Telling(Coarse):
+    """A platform whose error quotes what it asked."""
+
+    def observe(self, model: str) -> Observation | None:
+        raise RuntimeError("no answer from https://ann:open-sesame@gateway/api?token=abcdefgh123")
+
+
+def test_no_finding_tells_a_password_or_token() -> None:
+    (found,) = check_targets(config(targets=[{"kind": f"{__name__}:Telling"}]))
+    assert found.detail == "no answer from https://***@gateway/api?token=***"
+    with http.server.HTTPServer(("127.0.0.1", 0), _Weights) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://ann:open-sesame@127.0.0.1:{server.server_port}"
+        (found,) = check_targets(config(targets=[{"kind": "http", "url": url}]))
+        server.shutdown()
+    assert (found.outcome, found.detail) == ("ok", f"http://***@127.0.0.1:{server.server_port} answers")
+
+
 def test_what_a_target_cannot_do_of_a_ramp_is_said_before_it_begins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
