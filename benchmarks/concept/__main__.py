@@ -2,9 +2,8 @@
 
 ``python -m benchmarks concept [--seeds 5] [--months 10]``. A calibrated model is wrong in 9 % of 1 000 rows an hour;
 labels come 24 hours late. Reference: 10 000 labelled rows, then two calm weeks. Losses of 1 and 3 points by labels that
-turn (``error_tolerance: 0`` and the default), a concept that changes at equal accuracy, one that changes at equal
-accuracy and equal shares of positives at each score (only an input tells), and inputs alone that bring harder rows.
-Beside it river's ADWIN on the same errors, row by row, at its default and at a tenth of it.
+turn (``error_tolerance: 0`` and the default), a concept that changes at equal accuracy, and inputs alone that bring
+harder rows. Beside it river's ADWIN on the same errors, row by row, at its default and at a tenth of it.
 """
 
 import argparse
@@ -16,10 +15,9 @@ import numpy.typing as npt
 from river.drift import ADWIN
 from scipy.stats import poisson
 
-from stationkeeper.contracts.column import numbers
 from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor.core.performance import TOLERANCE, OutcomePane
-from stationkeeper.monitor.core.reference import Reference, RowMarks, Task, outcome_counts
+from stationkeeper.monitor.core.reference import Reference, Task, outcome_counts
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.profiling import profile
 
@@ -39,16 +37,12 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Law(NamedTuple):
-    """What changes: ``turned`` labels, ``narrow`` the spread of log-odds, ``swap`` sureness between both answers.
-
-    ``by_input`` swaps it between rows of one score whose first input is the larger and the smaller of two.
-    """
+    """What changes: ``turned`` labels, ``narrow`` the spread of log-odds, ``swap`` sureness between both answers."""
 
     name: str
     turned: float = 0.0
     narrow: float = 1.0
     swap: bool = False
-    by_input: bool = False
 
 
 # Of labels turned at random, a share f of rows makes 9 % wrong into 9 % + .82 f.
@@ -56,7 +50,6 @@ LAWS = (
     Law("-1 point", turned=0.01 / 0.82),
     Law("-3 points", turned=0.03 / 0.82),
     Law("equal accuracy, another concept", swap=True),
-    Law("equal accuracy and scores, another concept by input", by_input=True),
     Law("harder inputs alone, -3 points", narrow=0.74),
 )
 
@@ -73,20 +66,8 @@ def draw(rng: np.random.Generator, rows: int, law: Law | None = None) -> tuple[F
     return 1 / (1 + np.exp(-odds)), truth ^ (rng.random(rows) < law.turned)
 
 
-def draw_by_input(rng: np.random.Generator, rows: int, *, changed: bool) -> tuple[dict[str, Floats], Flags]:
-    """Return two inputs with the score that rests on both alike, and labels; other ones by input where ``changed``."""
-    x, y = rng.normal(0.0, SPREAD / np.sqrt(2), (2, rows))
-    score = 1 / (1 + np.exp(-x - y))
-    # Of rows of one score x is as often the larger as the smaller, so that at no score anything changes.
-    moved = score + np.sign(x - y) * np.minimum(np.minimum(score, 1 - score), 0.25) * changed
-    return {"x": x, "y": y, "score": score}, rng.random(rows) < moved
-
-
-def reference_of(seed: int, law: Law | None = None) -> Reference:
-    """Return a labelled reference; with inputs where a law is about them."""
-    if law is not None and law.by_input:
-        columns, truth = draw_by_input(np.random.default_rng([seed, 0]), REFERENCE_ROWS, changed=False)
-        return profile({**columns, "label": 1.0 * truth}, prediction="score", label="label", ordered=True)
+def reference_of(seed: int) -> Reference:
+    """Return a labelled reference."""
     score, truth = draw(np.random.default_rng([seed, 0]), REFERENCE_ROWS)
     return profile({"score": score, "label": 1.0 * truth}, prediction="score", label="label", ordered=True)
 
@@ -105,28 +86,19 @@ class Told(NamedTuple):
 def watch(seed: int, tolerance: float, law: Law | None, hours: int) -> Told:
     """Learn hour after hour of labels: the calm weeks, then ``hours`` of a law."""
     rng = np.random.default_rng([seed, 1])
-    made = reference_of(seed, law)
-    watched = Watch(made, settings=WatchSettings(error_tolerance=tolerance))
+    watched = Watch(reference_of(seed), settings=WatchSettings(error_tolerance=tolerance))
     # The peers know no tolerance, so that they need not run twice.
     peers = [ADWIN(delta=delta) for delta in DELTAS] if law is not None and not tolerance else []
     alarms, early = [np.inf] * len(peers), [0] * len(peers)
     first, kind, reason, before = np.inf, "", "", 0
     for at in range(CALM_HOURS + hours):
         changed = law is not None and at >= CALM_HOURS
-        region = None
-        if law is not None and law.by_input:
-            columns, truth = draw_by_input(rng, ROWS_AN_HOUR, changed=changed)
-            score = columns["score"]
-            if made.regions is not None:
-                region = made.regions.codes({name: numbers(columns[name]) for name in "xy"}, len(score))
-        else:
-            score, truth = draw(rng, ROWS_AN_HOUR, law if changed else None)
-        scored, confusion, sums = outcome_counts(
-            score, 1.0 * truth, Task.BINARY, 0.5, "1", np.zeros(len(score), np.int64), 1, marks=RowMarks(region=region)
+        score, truth = draw(rng, ROWS_AN_HOUR, law if changed else None)
+        scored, confusion, _ = outcome_counts(
+            score, 1.0 * truth, Task.BINARY, 0.5, "1", np.zeros(len(score), np.int64), 1
         )
         start = (at + DELAY_HOURS) * HOUR_MS
-        told = None if region is None else sums[0].regions
-        pane = OutcomePane(start, start + HOUR_MS, scored[0], confusion[0], regions=told)
+        pane = OutcomePane(start, start + HOUR_MS, scored[0], confusion[0])
         since = at + DELAY_HOURS + 1 - CALM_HOURS
         for verdict in watched.learn(pane).verdicts:
             if verdict.level is not Level.PAGE:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
@@ -213,10 +213,8 @@ class Watch:
         if self.reference.task is Task.MULTICLASS:
             pane = judged_answers(pane, self.performance.labels)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.end - pane.start)
-        found = self.performance.step(pane, elapsed)
-        pane = counted_by_region(self.performance, pane)
         self.lifecycle.labelled.add(pane)
-        findings = [f.levelled(self.settings.warnings_a_page) for f in found]
+        findings = [f.levelled(self.settings.warnings_a_page) for f in self.performance.step(pane, elapsed)]
         back = self.lifecycle.recover_performance(pane)
         tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
         outcome = _both(back, self.lifecycle.fold(findings, tick))
@@ -342,12 +340,6 @@ def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Fin
     return found
 
 
-def counted_by_region(performance: Performance | ErrorSize, pane: OutcomePane) -> OutcomePane:
-    """Return labels as they are kept: by input and score region, for thousands of panes are remembered."""
-    inputs = performance.inputs if isinstance(performance, Performance) else None
-    return replace(pane, regions=None if inputs is None or pane.regions is None else inputs.cells(pane.regions))
-
-
 def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPeriod | None:
     """Return the period that teaches a reference without order of time, None where it needs none or nobody wants it."""
     if settings.adoption is None or reference.adopted:
@@ -394,9 +386,7 @@ def watched_performance(
     if labels.numeric:
         return ErrorSize(labels, alphas["performance"], len(settings.segments))
     key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
-    # Segments have no labelled rows by region: they would be most of what the join sends.
-    groups = [] if reference.regions is None or segment else reference.regions.names()
-    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key, groups)
+    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key)
 
 
 def compares(reference: Reference, settings: WatchSettings, segment: str) -> bool:

@@ -5,16 +5,9 @@ from msgspec import structs
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, OutcomeDelta, pack
-from stationkeeper.monitor.core.reference import (
-    OutcomeSums,
-    classes_by_group,
-    errors_by_group,
-    regions_by_group,
-    scores_by_group,
-)
+from stationkeeper.monitor.core.reference import OutcomeSums, classes_by_group, errors_by_group, scores_by_group
 from stationkeeper.monitor.join.settled import Corrections, coded
-from stationkeeper.monitor.join.store import Flags, Owner, Owners, Rows
-from stationkeeper.monitor.tally import region_of
+from stationkeeper.monitor.join.store import Flags, Owners, Rows
 
 _LOSS_SCALE = 1_000_000
 """Squared errors are summed in millionths as integers, so that sums do not depend on the order of events."""
@@ -33,22 +26,15 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     60 000 ms. Of several classes a right one counts as a true negative, a wrong one as a false positive with a loss
     of 1: in the bin of the answer's own probability, by whether it was right; without one, which bin 0 says, a right
     one has the highest score and a wrong one the lowest, as builds before probabilities had them all. Numbers have no
-    confusion, and count in the bin of their prediction. Segments carry no curves, which would be most of their bytes,
-    and no input regions. O(n log n).
+    confusion, and count in the bin of their prediction. Segments carry no curves, which would be most of their bytes.
+    O(n log n).
     """
     if not len(predictions):
         return []
-    # Rows of one owner differ by their input region, which all of them are summed over.
-    present, whose = np.unique(predictions["owner"], return_inverse=True)
-    told = [(owners.names[one], *region_of(owners.names[one].segments)) for one in present.tolist()]
-    code: dict[Owner, int] = {}
-    place = [code.setdefault(owner._replace(segments=segments), len(code)) for owner, segments, _ in told]
-    whole_owners, owner_of = list(code), np.array(place, np.int64)[whose.reshape(-1)]
-    region = np.array([one for *_, one in told], np.int64)[whose.reshape(-1)]
     # A label can come before its prediction: a pair is known when the later of both is.
     known = np.maximum(predictions["time"], labels["time"])
     start = predictions["time"] - predictions["time"] % pane
-    keys = np.stack([owner_of, start, known - known % pane])
+    keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])
     groups, group = np.unique(keys, axis=1, return_inverse=True)
     group, n = group.reshape(-1), groups.shape[1]
     label, score = labels["label"].astype(np.float64), predictions["score"].astype(np.float64)
@@ -73,11 +59,6 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     error = np.where(classy == (kind == OF_CLASSES), error, 0.0)
     plain = binary | (~classes & ~classy & (kind != OF_CLASSES))
     sums = _sums(score, label, apart, group, n, binary, plain & ~binary, classes)
-    told_of = (region > 0) & (binary | (classes & (bins > 0)))
-    if told_of.any():
-        hit = np.where(classes, right, positive)[told_of].astype(np.int64)
-        more = regions_by_group(region[told_of], bins[told_of], hit, group[told_of], n)
-        sums = [one + other for one, other in zip(sums, more, strict=True)]
     loss = np.zeros(n, np.int64)
     np.add.at(loss, group, np.rint(np.minimum(np.abs(error), _MAX_ERROR) ** 2 * _LOSS_SCALE).astype(np.int64))
     age = np.zeros(n, np.int64)
@@ -85,7 +66,7 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     rows = np.bincount(group, minlength=n)
     out: list[OutcomeDelta] = []
     for at in range(n):
-        owner = whole_owners[int(groups[0, at])]
+        owner = owners.names[int(groups[0, at])]
         whole, part = sums[at].pack(), sums[at].without_curves().pack() if owner.segments else b""
         out += [
             OutcomeDelta(

@@ -12,19 +12,9 @@ is, for judge and join), totals (what is shown).
 """
 
 from stationkeeper.monitor.tally.clock import UNSET
-from stationkeeper.monitor.tally.join_rows import apart, region_of
+from stationkeeper.monitor.tally.join_rows import apart
 from stationkeeper.monitor.tally.partition import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.tally.segments import LONGEST, OTHER, planned_segments
 from stationkeeper.monitor.tally.stage import Tally
 
-__all__ = [
-    "LONGEST",
-    "MAX_DIGESTS",
-    "OTHER",
-    "UNSET",
-    "PartitionState",
-    "Tally",
-    "apart",
-    "planned_segments",
-    "region_of",
-]
+__all__ = ["LONGEST", "MAX_DIGESTS", "OTHER", "UNSET", "PartitionState", "Tally", "apart", "planned_segments"]

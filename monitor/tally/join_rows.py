@@ -9,7 +9,7 @@ from stationkeeper.contracts.column import Floats, canonical_key
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
 from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, OF_NUMBERS, JoinBatch, score_bin
 from stationkeeper.events import CategoryColumn, Events, NumberColumn, confidences, decide, outcomes
-from stationkeeper.monitor.core.reference import NumericCells, Reference, Regions, Task, class_code
+from stationkeeper.monitor.core.reference import Task, class_code
 from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -17,9 +17,6 @@ from stationkeeper.monitor.tally.segments import Places, Segmenter
 
 # ASCII's unit and record separators, which hardly any value holds; those that do are escaped.
 _SEPARATOR, _ESCAPE = "\x1f", "\x1e"
-# Before the number of an input region, which goes last among an event's segments: ASCII's group separator, with which
-# no dimension's name begins. A row has no room of its own for it, and who sends segments pays nothing more.
-_REGION = "\x1d"
 
 _Rows = npt.NDArray[np.void]
 _Key = tuple[int, str, str, str]
@@ -96,11 +93,8 @@ class JoinBuffer:
         codes = np.zeros(len(part), np.int64)
         names: list[str] = [""]
         reference = self._references.of(model, version)
-        settings = self._models[model]
-        split = [self._segmenter.codes(model, dimension, part, reference, places) for dimension in settings.segments]
-        if reference is not None and reference.regions is not None:
-            split.append(_regions(reference.regions, part, reference))
-        for mine, found in split:
+        for dimension in self._models[model].segments:
+            mine, found = self._segmenter.codes(model, dimension, part, reference, places)
             pairs, codes = np.unique(codes * len(found) + mine, return_inverse=True)
             names = [together(names[pair // len(found)], found[pair % len(found)]) for pair in pairs.tolist()]
             codes = codes.reshape(-1)
@@ -125,26 +119,6 @@ class JoinBuffer:
     def clear(self) -> None:
         """Forget everything that was not drained."""
         self._rows.clear()
-
-
-def _regions(regions: Regions, part: Events, reference: Reference) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Each event's input region as codes int64[n] into names; "" where none of its features is known."""
-    columns = {
-        side.feature: part.features[side.feature].core(
-            reference.by_name[side.feature].json_type, numeric=isinstance(cells, NumericCells)
-        )
-        for side, cells in zip(regions.sides, regions.cells, strict=True)
-        if side.feature in part.features and side.feature in reference.by_name
-    }
-    present, codes = np.unique(regions.codes(columns, len(part)), return_inverse=True)
-    return codes.reshape(-1).astype(np.int64), tuple(f"{_REGION}{one}" if one else "" for one in present.tolist())
-
-
-def region_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-    """Return the segments among the names of an event, and its input region (``Regions.codes``), 0 for none."""
-    if names and names[-1].startswith(_REGION):
-        return names[:-1], int(names[-1][len(_REGION) :])
-    return names, 0
 
 
 def together(joined: str, segment: str) -> str:

@@ -8,7 +8,7 @@ from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, JoinBatch, decode
 from stationkeeper.monitor.join import JoinState
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.tally import apart, region_of
+from stationkeeper.monitor.tally import apart
 from stationkeeper.streams.ports import Partition, Reader
 
 # How the join counts a squared error, in whole millionths, so that sums do not depend on the order; written again here
@@ -111,7 +111,7 @@ class PlainJoin:
         latest = int(table["time"].max())
         self._clock = latest if self._clock is None else max(self._clock, latest)
         oldest = self._clock - self._horizon
-        names = [region_of(apart(name))[0] for name in batch.segments]
+        names = [apart(name) for name in batch.segments]
         for one in table.tolist():
             identity, time, score, label, decision, place, segment = one
             segments = names[segment] if batch.side == "prediction" else ()

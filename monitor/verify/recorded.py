@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, decode
 from stationkeeper.monitor.core.reference import Counts
-from stationkeeper.monitor.tally import apart, region_of
+from stationkeeper.monitor.tally import apart
 from stationkeeper.monitor.verify.arms import Arm
 from stationkeeper.monitor.verify.outcomes import OutcomeKey
 from stationkeeper.monitor.verify.recount import JoinKey, Key
@@ -73,7 +73,7 @@ class Recorded:
 
     def _add_rows(self, record: JoinBatch, length: int) -> None:
         table, side = record.table(), record.side
-        names = [region_of(apart(name))[0] for name in record.segments]
+        names = [apart(name) for name in record.segments]
         columns = (table[name].tolist() for name in ("segment", "time", "bin", "decision"))
         for segment, time, place, decision in zip(*columns, strict=True):
             # Join rows bear times, and what is compared is panes.

@@ -30,7 +30,6 @@ from stationkeeper.monitor.core.reference import (
     errors_by_group,
     infer_task,
     outcomes,
-    regions_by_group,
     scores_by_group,
 )
 from stationkeeper.monitor.judge import Cohorts
@@ -79,8 +78,7 @@ class RowAnswers:
 
     Rows are scored as a replay reaches them, under the reference in force: int8[n] each; ``cell`` is -1 where a row
     has no label or no prediction, ``bin`` -1 where it has no score. ``value`` float64[n] is the score, of numbers the
-    error; ``classes`` int32[n, 2] the codes of predicted and true class of several; ``region`` int16[n] the input
-    region, 0 where none is known.
+    error; ``classes`` int32[n, 2] the codes of predicted and true class of several.
     """
 
     def __init__(self, table: Table, ahead: int) -> None:
@@ -88,7 +86,6 @@ class RowAnswers:
         self.cell, self.bin = np.full(len(table), -1, np.int8), np.full(len(table), -1, np.int8)
         self.truth = np.zeros(len(table), np.int8)
         self.value, self.classes = np.full(len(table), np.nan), np.zeros((len(table), 2), np.int32)
-        self.region = np.zeros(len(table), np.int16)
         self.task: Task | None = None
         self._until = 0
 
@@ -128,9 +125,6 @@ class RowAnswers:
         scored = np.isfinite(score) & (usable | (task is not Task.MULTICLASS))
         self.bin[rows] = np.where(scored, score_bin(np.nan_to_num(score)), -1)
         self.truth[rows] = truth
-        if reference.regions is not None:
-            found = subject_columns(reference, columns, table.prediction)
-            self.region[rows] = reference.regions.codes(found, len(label))
         if task is Task.MULTICLASS and table.confidence is not None:
             # Scored before its label is known, as live: by its own probability, 0 where none came with it.
             self.bin[rows] = score_bin(np.nan_to_num(table.confidence[rows]))
@@ -147,16 +141,6 @@ class RowAnswers:
         cells = np.zeros(0, np.int64) if self.task is Task.REGRESSION else self.cell[rows]
         bins = np.maximum(self.bin[rows], 0).astype(np.int64) * 2 + self.truth[rows]
         return np.bincount(cells, minlength=_CELLS), np.bincount(bins, minlength=2 * SCORE_BINS)
-
-    def regions(self, rows: Array) -> OutcomeSums:
-        """Return the rows with an answer by input region and score."""
-        several = self.task is Task.MULTICLASS
-        # Without probabilities a row's bin is whether it was right, which is no score.
-        rows = rows[:0] if several and self._table.confidence is None else rows
-        known = rows[(self.region[rows] > 0) & ((self.bin[rows] > 0) | (not several))]
-        where, truth = self.region[known].astype(np.int64), self.truth[known].astype(np.int64)
-        bins = np.maximum(self.bin[known], 0).astype(np.int64)
-        return regions_by_group(where, bins, truth, np.zeros(len(known), np.int64), 1)[0]
 
     def sums(self, rows: Array) -> OutcomeSums:
         """Return the sums of rows with an answer, from which measures are read."""
@@ -260,8 +244,7 @@ class ReplayedLabels:
             version = str(bisect_right(self._firsts, int(mine[0])))
             ages = int((self._known[mine] - self._clock[mine]).sum())
             cells, scored = map(pack, self.answers.counts(mine))
-            numeric = self.answers.task is Task.REGRESSION
-            sums = (self.answers.sums(mine) if numeric else self.answers.regions(mine)).pack()
+            sums = self.answers.sums(mine).pack() if self.answers.task is Task.REGRESSION else b""
             yield OutcomeDelta("", version, "", start, self._pane, len(mine), closed, cells, scored, 0, ages, sums)
 
     def _aged(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
@@ -275,10 +258,7 @@ class ReplayedLabels:
                 rows = rows[self.answers.cell[rows] >= 0]
                 cells, scored = judged_counts(*self.answers.counts(rows), self.answers.sums(rows))
                 at = start + self.age
-                regions = self.answers.regions(rows).regions
-                told = regions if regions.any() else None
-                table = scored.reshape(-1, 2)
-                yield OutcomePane(at, at + self._pane, table, cells, last_row, int(rows[0]), regions=told)
+                yield OutcomePane(at, at + self._pane, scored.reshape(-1, 2), cells, last_row, int(rows[0]))
 
     def measured(self) -> dict[str, Measure]:
         """Return the measures of the rows that were judged, under the references in force; empty where none was."""

@@ -388,8 +388,7 @@ def _with_labels(
     if task is None:
         return reference, None, task
     sure = None if model is not None else table.confidence
-    region = None if reference.regions is None else reference.regions.codes(data, len(label))
-    labels = labels_of(answers, label, task, reference.threshold, positive, confidence=sure, region=region)
+    labels = labels_of(answers, label, task, reference.threshold, positive, confidence=sure)
     if task is Task.REGRESSION and not labels.numeric:
         notes.append("predictions are numbers and labels are not: not judged")
         return reference, None, task

@@ -9,8 +9,7 @@ from sklearn import metrics
 
 from stationkeeper.contracts.model_status import PerformanceStatus
 from stationkeeper.contracts.status import check
-from stationkeeper.contracts.wire import OutcomeDelta
-from stationkeeper.monitor.core.reference import OutcomeSums, Reference, Task, profile, total
+from stationkeeper.monitor.core.reference import Reference, Task, profile
 from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud
@@ -27,12 +26,7 @@ def shown(answers: list[Any], truths: list[Any], **settings: Any) -> dict[str, P
 
 
 def played(
-    reference: Reference,
-    answers: list[Any],
-    truths: list[Any],
-    *,
-    features: list[dict[str, float]] | None = None,
-    **settings: Any,
+    reference: Reference, answers: list[Any], truths: list[Any], **settings: Any
 ) -> tuple[dict[str, PerformanceStatus], Rig]:
     rig = Rig({"fraud": fraud(label_maturity="10m", window="2h", quality={"learn_traffic": "0d"}, **settings)})
     rig.put_reference(reference)
@@ -40,8 +34,7 @@ def played(
     for i, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
         at = START + i * MINUTE // A_MINUTE
         event = {"event_id": f"e{i}", "time": at, "model": "fraud"}
-        inputs = {} if features is None else {"features": features[i]}
-        made.append(json.dumps(event | {"kind": "prediction", "version": "1", "prediction": answer} | inputs).encode())
+        made.append(json.dumps(event | {"kind": "prediction", "version": "1", "prediction": answer}).encode())
         told.append(json.dumps(event | {"kind": "label", "time": at + MINUTE, "label": truth}).encode())
     rig.send("scores", made)
     rig.send("outcomes", told)
@@ -119,27 +112,6 @@ def test_the_accuracy_of_several_classes_is_estimated_from_their_probabilities()
     found, _ = played(made, guess.tolist(), truth.tolist())
     assert found["accuracy"]["estimate_reason"].startswith("withdrawn: 100% of the scores")
     assert found["accuracy"]["value"] == pytest.approx((guess == truth)[:rows].mean())
-
-
-def test_labels_are_counted_by_the_inputs_on_which_answers_rest():
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(2, ROWS))
-    score = 1 / (1 + np.exp(-1.2 * x - 0.8 * y))
-    truth = (rng.random(ROWS) < score).astype(int)
-    columns = {"x": x, "y": y, "score": score, "truth": truth}
-    made = profile(columns, model="fraud", prediction="score", label="truth")
-    assert made.labels is not None
-    features = [{"x": a, "y": b} for a, b in zip(x.tolist(), y.tolist(), strict=True)]
-    _, rig = played(made, score.tolist(), truth.tolist(), features=features, segments=["shop"])
-    told = [one for one in rig.records(TOPICS.panes.name) if isinstance(one, OutcomeDelta)]
-    # The names of regions end at the join: nothing else is counted apart by them.
-    assert {one.segment for one in told} == {"", "shop=(other)"}
-    sums = total(OutcomeSums.unpack(one.sums) for one in told if not one.segment)
-    assert np.array_equal(sums.regions, made.labels.sums.regions)
-    assert verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream").equal
-    watch = next(one for key, one in rig.stage("judge").judges["fraud"].watches.items() if not key.segment)
-    assert watch.performance.inputs is not None
-    assert np.isfinite(watch.performance.inputs.margin())
 
 
 def test_a_regression_is_judged_by_its_errors():

@@ -19,15 +19,8 @@ from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_be
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping, subject_cells
 from stationkeeper.monitor.core.detect.label_shift import LABEL_SHIFT_FLOOR, LabelShift, tells_label_shift
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, ETA, DetectorPlan, PlannedSubject
-from stationkeeper.monitor.core.detect.quantile import (
-    clopper_pearson,
-    clopper_pearson_upper,
-    gamma_tail,
-    normal_cdf,
-    normal_ppf,
-)
+from stationkeeper.monitor.core.detect.quantile import clopper_pearson, gamma_tail, normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import (
-    CEILING,
     FACTOR_WEIGHTS,
     FACTORS,
     Flags,
@@ -41,7 +34,6 @@ from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 
 __all__ = [
     "ADAPTIVE_WEIGHT",
-    "CEILING",
     "DENSE_ALTERNATIVES",
     "ETA",
     "FACTORS",
@@ -68,7 +60,6 @@ __all__ = [
     "Scores",
     "change_point_log_ratios",
     "clopper_pearson",
-    "clopper_pearson_upper",
     "effect_floor",
     "exact_alternatives",
     "gamma_tail",

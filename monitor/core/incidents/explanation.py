@@ -12,9 +12,7 @@ from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import (
     CALIBRATION,
-    CALIBRATION_BY_INPUT,
     RecentOutcomes,
-    explain_by_input,
     explain_calibration,
     explain_errors,
     judged,
@@ -90,11 +88,7 @@ class Explainer:
         labels = judged(self.reference) or self.reference.labels
         if finding.type is SubjectType.PERFORMANCE and labels is not None:
             scored, confusion = self._labelled.total(start)
-            regions = self._labelled.regions(start)
-            if finding.subject == CALIBRATION_BY_INPUT and regions is not None:
-                cell, region = int(finding.evidence["cell"]), str(finding.evidence["region"])
-                text, change, numbers = explain_by_input(labels, regions, cell, region)
-            elif finding.subject == CALIBRATION:
+            if finding.subject == CALIBRATION:
                 text, change, numbers = explain_calibration(labels, scored)
             else:
                 text, change, numbers = explain_errors(labels, scored, confusion, self.reference.threshold)

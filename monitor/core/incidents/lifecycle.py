@@ -23,12 +23,7 @@ from stationkeeper.monitor.core.incidents.verdict import (
     refusal_of,
 )
 from stationkeeper.monitor.core.panes import Pane, Recent, RecentState
-from stationkeeper.monitor.core.performance import (
-    CALIBRATION_BY_INPUT,
-    LabelledPaneState,
-    OutcomePane,
-    RecentOutcomes,
-)
+from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import Counts, Reference
 
@@ -183,9 +178,7 @@ class IncidentLifecycle:
         """Step the recovery tests of performance subjects with newly labelled rows."""
 
         def back(incident: Incident, member: Member) -> bool:
-            counts = pane.regions if member.subject == CALIBRATION_BY_INPUT else pane.scored
-            # A pane of labels that were not counted by region says nothing of one.
-            return counts is not None and self.recoveries.step_labelled(incident.id, member, counts)
+            return self.recoveries.step_labelled(incident.id, member, pane.scored)
 
         at = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
         return self._recovered(lambda m: m.type is SubjectType.PERFORMANCE, back, at, pane.rows)
@@ -296,8 +289,6 @@ class IncidentLifecycle:
                 continue
             seen = Pane(onset, 0, self.since_onset.of(incident)[1], counts)
             labelled = self.labelled.total(onset)[0] if finding.type is SubjectType.PERFORMANCE else None
-            if finding.subject == CALIBRATION_BY_INPUT:
-                labelled = self.labelled.regions(onset)
             self.recoveries.start(incident.id, member, seen, labelled, self.recent.since(onset))
 
     def _date(self, finding: Finding, at: DecisionTime) -> Dated:

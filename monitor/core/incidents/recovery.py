@@ -12,7 +12,7 @@ from stationkeeper.monitor.core.adoption import HOURS_OF_DAY
 from stationkeeper.monitor.core.charts import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Incident, Member
 from stationkeeper.monitor.core.panes import Pane, stratum_of
-from stationkeeper.monitor.core.performance import CALIBRATION_BY_INPUT, judged, region_table
+from stationkeeper.monitor.core.performance import judged
 from stationkeeper.monitor.core.quality import DUPLICATES_AND_LATE, RULES
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
@@ -168,9 +168,7 @@ def member_counts(reference: Reference, member: Member, pane: Pane) -> Counts:
 def member_expected(reference: Reference, member: Member) -> Counts:
     """Return the reference's side of the same counts by stratum, int64[S, K]."""
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
-        labels = judged(reference) or reference.labels
-        by_input = member.subject == CALIBRATION_BY_INPUT
-        return (region_table(labels) if by_input else labels.scored).reshape(1, -1)
+        return (judged(reference) or reference.labels).scored.reshape(1, -1)
     if member.subject not in reference.layout:
         bad = round(_SOUND_ROWS * next(share for name, share in DUPLICATES_AND_LATE.values() if name == member.check))
         return np.array([[bad, _SOUND_ROWS - bad]])
@@ -208,9 +206,7 @@ def moved_since(reference: Reference, name: str, panes: Sequence[Pane]) -> float
 def member_phi(reference: Reference, member: Member) -> float:
     """Return the variance inflation of a member's counts, 1 where unknown."""
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
-        # A row counts once in each feature by whose groups the labels are counted.
-        features = 1 if reference.regions is None else len(reference.regions.sides)
-        return reference.labels.phi * (features if member.subject == CALIBRATION_BY_INPUT else 1)
+        return reference.labels.phi
     subject = reference.by_name.get(member.subject)
     return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
 

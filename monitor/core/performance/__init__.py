@@ -4,7 +4,7 @@ In: `OutcomePane` (counts of labelled predictions by score bin, or by size of th
 arrival. Out: findings on the error rate, the size of errors and P(positive | score), measures with intervals that hold
 at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
-and `confidence`, then `performance`, `error_size`, `input_regions`, `judged` (which rows) and `estimate`, then
+and `confidence`, then `performance`, `error_size`, `judged` (which rows) and `estimate`, then
 `label_delay`, `recent_outcomes`, `label_order`, `segment_gaps` (how far segments lie apart) and `fairness` (whether
 that is more than is tolerated).
 """
@@ -19,12 +19,6 @@ from stationkeeper.monitor.core.performance.fairness import (
     FairnessState,
     gap_words,
     rates_of,
-)
-from stationkeeper.monitor.core.performance.input_regions import (
-    CALIBRATION_BY_INPUT,
-    InputRegions,
-    explain_by_input,
-    region_table,
 )
 from stationkeeper.monitor.core.performance.judged import delayed_counts, judged, judged_answers, judged_counts
 from stationkeeper.monitor.core.performance.label_delay import (
@@ -66,7 +60,6 @@ __all__ = [
     "ABSOLUTE_ERROR",
     "APPROVAL",
     "CALIBRATION",
-    "CALIBRATION_BY_INPUT",
     "MEASURES",
     "MIN_LABELS",
     "RATES",
@@ -79,7 +72,6 @@ __all__ = [
     "Fairness",
     "FairnessRules",
     "FairnessState",
-    "InputRegions",
     "LabelDelays",
     "LabelDelaysState",
     "LabelledPaneState",
@@ -96,7 +88,6 @@ __all__ = [
     "delayed_counts",
     "estimate",
     "every_measure",
-    "explain_by_input",
     "explain_calibration",
     "explain_errors",
     "gap_words",
@@ -110,7 +101,6 @@ __all__ = [
     "rates_of",
     "reference_classes",
     "refuted",
-    "region_table",
     "segment_gaps",
     "share_sequence",
     "split_errors",

@@ -1,6 +1,6 @@
 """Whether a model that answers one of two or several is wrong more often, or its scores mean something else."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ from stationkeeper.monitor.core.detect import (
     level_of_score,
 )
 from stationkeeper.monitor.core.finding import NONE, Finding
-from stationkeeper.monitor.core.performance.input_regions import CALIBRATION_BY_INPUT, InputRegions
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
 
@@ -57,9 +56,7 @@ class OutcomePane:
     ``start`` and ``end`` are the clock units of the labels' arrival; ``scored`` int64[32, 2] by shared score bin and
     label; ``confusion`` int64[4] true positive, false positive, false negative, true negative. ``selective`` says that
     labels come for some scores rather than others: then the error rate of the labelled is not that of all, while the
-    share of positives at each score still holds. ``regions`` are the same rows by input region: int64[F, 4, 32, 2] of
-    features and groups as the join counts them, by score region in place of bins once `InputRegions.cells` has them;
-    None where the reference has none.
+    share of positives at each score still holds.
     """
 
     start: int
@@ -69,7 +66,6 @@ class OutcomePane:
     last_row: int | None = None
     first_row: int | None = None
     selective: bool = False
-    regions: Counts | None = None
 
     @property
     def rows(self) -> int:
@@ -78,12 +74,11 @@ class OutcomePane:
 
 
 class PerformanceState(State, frozen=True):
-    """Evidence of all detectors; builds before the running rate or input regions lack that, and it begins anew."""
+    """Evidence of both detectors; builds before the running rate lack its state, and it starts from the reference."""
 
     error: EvidenceState
     concept: EvidenceState
     running: RunningRateState | None = None
-    inputs: EvidenceState | None = None
 
 
 class Performance:
@@ -92,22 +87,14 @@ class Performance:
     The error rate can rise from new inputs alone (kind ``performance``); a region's positive share cannot, as long as
     P(y | score) holds, so it means a changed concept (kind ``concept_drift``). Half of the budget each; of that,
     half to the reference as it was counted and half to all labels so far (`running_rate.RunningRate`), which finds more
-    where the reference had few. Where the reference knows input regions the concept's half is a third each: the two,
-    and P(positive | score, input) against the reference (`InputRegions`).
+    where the reference had few.
     """
 
     def __init__(
-        self,
-        labels: Labels,
-        alpha: float,
-        segments: int = 1,
-        tolerance: float = TOLERANCE,
-        key: bytes = b"",
-        groups: Sequence[str] = (),
+        self, labels: Labels, alpha: float, segments: int = 1, tolerance: float = TOLERANCE, key: bytes = b""
     ) -> None:
-        """``key`` names the draws: model, version and segment; ``groups`` the reference's input regions."""
+        """``key`` names the draws: model, version and segment."""
         self.labels = labels
-        known = bool(groups) and bool(labels.sums.regions.any())
         eta = ETA / (2 * segments)
         # Half to the error rate, half to the concept; each has a fixed and a running reference.
         threshold = log_thresholds(alpha / 2, [1.0], 2)
@@ -118,10 +105,7 @@ class Performance:
         self.regions = int(self._region.max()) + 1
         hits, rows = self._successes(self._told(labels.scored))
         usable = rows > 0
-        limits = log_thresholds(alpha / 2, np.ones(len(hits)), 3 if known else 2)
-        self.inputs = (
-            InputRegions(labels, groups, alpha / (2 * 3), segments, tolerance, CONCEPT_FLOOR) if known else None
-        )
+        limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
         # A region without reference rows gets a rate that nothing exceeds, so that positions stay what they are.
         edge = np.where(usable, hits, 1)
         floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), _MOST_FLOOR)
@@ -154,15 +138,10 @@ class Performance:
         concept = _leading(concept, running, slice(1, None))
         # All regions are one subject: the verdict names the one with most evidence.
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
-        out += sorted(named, key=lambda f: -f.strength)[:1]
-        if self.inputs is not None and pane.regions is not None:
-            out += self.inputs.step(pane.regions, pane.start, pane.rows, elapsed)
-        return out
+        return out + sorted(named, key=lambda f: -f.strength)[:1]
 
     def margin(self, subject: str) -> float:
         """Return how far a subject's evidence lies above its page threshold, in nats; of the region with most."""
-        if subject == CALIBRATION_BY_INPUT:
-            return -np.inf if self.inputs is None else self.inputs.margin()
         detector, part = (self.error, slice(0, 1)) if subject == ERROR_RATE else (self.concept, slice(1, None))
         score = np.maximum(detector.evidence.score(), self.running.evidence.score()[part])
         return float((score - detector.log_threshold).max())
@@ -191,10 +170,7 @@ class Performance:
 
     def state(self) -> PerformanceState:
         """Return what ``restore`` needs."""
-        inputs = None if self.inputs is None else self.inputs.state()
-        return PerformanceState(
-            error=self.error.state(), concept=self.concept.state(), running=self.running.state(), inputs=inputs
-        )
+        return PerformanceState(error=self.error.state(), concept=self.concept.state(), running=self.running.state())
 
     def restore(self, state: PerformanceState) -> None:
         """Take over the detectors whose ``state`` this was."""
@@ -203,8 +179,6 @@ class Performance:
         # Evidence of builds before it starts from the reference, as on the first day.
         if state.running is not None:
             self.running.restore(state.running)
-        if state.inputs is not None and self.inputs is not None:
-            self.inputs.restore(state.inputs)
 
     def _findings(
         self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane

@@ -19,10 +19,7 @@ model with many segments doubles."""
 
 
 class LabelledPaneState(State, frozen=True, array_like=True):
-    """A remembered pane by position, as builds before named states wrote it: 64 score counts and 4 of the confusion.
-
-    Those before input regions wrote none.
-    """
+    """A remembered pane by position, as builds before named states wrote it: 64 score counts and 4 of the confusion."""
 
     start: int
     end: int
@@ -30,7 +27,6 @@ class LabelledPaneState(State, frozen=True, array_like=True):
     confusion: list[int]
     last_row: int | None
     first_row: int | None
-    regions: Counts | None = None
 
 
 class RecentOutcomes:
@@ -49,11 +45,6 @@ class RecentOutcomes:
         scored = sum((pane.scored for pane in chosen), np.zeros((SCORE_BINS, 2), np.int64))
         return scored, sum((pane.confusion for pane in chosen), np.zeros(4, np.int64))
 
-    def regions(self, start: int) -> Counts | None:
-        """Return the rows of these panes by input and score region, int64[F, 4, R, 2]; None where none was counted."""
-        chosen = [pane.regions for pane in self._panes if pane.start >= start and pane.regions is not None]
-        return np.sum(chosen, axis=0) if chosen else None
-
     def first_row(self, start: int) -> int | None:
         """Return the row number with which the first such pane begins, where rows are numbered."""
         # Panes come in order of time, so the first that matches is the earliest.
@@ -69,7 +60,6 @@ class RecentOutcomes:
                 confusion=p.confusion.tolist(),
                 last_row=p.last_row,
                 first_row=p.first_row,
-                regions=p.regions,
             )
             for p in self._panes
         ]
@@ -80,9 +70,7 @@ class RecentOutcomes:
         for p in state:
             scored = np.array(p.scored, np.int64).reshape(SCORE_BINS, 2)
             confusion = np.array(p.confusion, np.int64)
-            self._panes.append(
-                OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row, regions=p.regions)
-            )
+            self._panes.append(OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row))
 
 
 def explain_errors(

@@ -3,9 +3,8 @@
 In: columns of training data (`profile`), or the JSON of a reference (`load`). Out: a `Reference`, its `Layout` (where
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
-Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `profile` (with `schema`, `outcomes`,
-`outcome_sums`, `regions` (where the meaning of scores is watched) and `weighting`), `reference_json` and `new_values`
-(what it never saw, by name).
+Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `profile` (with `schema`,
+`outcomes`, `outcome_sums` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
 """
 
 from stationkeeper.monitor.core.reference.cells import (
@@ -30,12 +29,10 @@ from stationkeeper.monitor.core.reference.outcome_sums import (
     error_middles,
     error_tops,
     errors_by_group,
-    regions_by_group,
     scores_by_group,
     total,
 )
 from stationkeeper.monitor.core.reference.outcomes import (
-    RowMarks,
     by_confidence,
     check_positive,
     class_codes,
@@ -60,7 +57,6 @@ from stationkeeper.monitor.core.reference.reference import (
     isotonic,
 )
 from stationkeeper.monitor.core.reference.reference_json import InvalidReference, dump, load
-from stationkeeper.monitor.core.reference.regions import Regions
 from stationkeeper.monitor.core.reference.schema import Array
 
 __all__ = [
@@ -88,8 +84,6 @@ __all__ = [
     "Place",
     "Reference",
     "ReferenceSubject",
-    "Regions",
-    "RowMarks",
     "Task",
     "TrafficProfile",
     "added",
@@ -120,7 +114,6 @@ __all__ = [
     "positive_class",
     "profile",
     "rank_grid",
-    "regions_by_group",
     "scores_by_group",
     "total",
     "weight_octave",

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.reference.pairs import GROUPS
 
 Counts = npt.NDArray[np.int64]
 
@@ -49,10 +48,6 @@ _SURE = float(np.finfo(np.float32).eps)
 # A class is a number of 16 bits by a hash of its name: 30 classes share one in .7 %; a float32 holds it exactly.
 CLASS_CODES = 1 << 16
 
-REGION_FEATURES = 3
-"""Features by which the meaning of scores is watched. Each adds 32 rates to a watch and up to 256 sums to a pane; what
-a model rests on is mostly in three. At double each cell has half of the budget, and a change in one waits for it."""
-
 # Where each sum lies; written to topics and state, so that none is ever moved or given away again.
 ROWS, LOG_LOSS, SQUARE, LOG_LOSS_SQUARE = 0, 1, 2, 3
 # Of the scores themselves, by shared bin; 4 to 7, and what follows up to 64, are kept for sums to come.
@@ -61,8 +56,6 @@ SCORES = slice(8, 8 + SCORE_BINS)
 RANKED = slice(64, 64 + 2 * RANK_CELLS)
 # Four sums an octave (`OutcomeSums.errors`).
 ERRORS = slice(2_048, 2_048 + 4 * ERROR_CELLS)
-# Rows by feature, group of it, score bin and label (`OutcomeSums.regions`); behind it lies room for five features more.
-REGIONS = slice(2_560, 2_560 + REGION_FEATURES * GROUPS * SCORE_BINS * 2)
 # Three counts a class (`OutcomeSums.classes`); last, as they are the most.
 CLASSES = slice(4_096, 4_096 + 3 * CLASS_CODES)
 
@@ -142,19 +135,13 @@ class OutcomeSums:
         return {code: (three[0], three[1], three[2]) for code, three in out.items()}
 
     @property
-    def regions(self) -> Counts:
-        """Rows by feature, group, score bin and label, int64[REGION_FEATURES, GROUPS, 32, 2]."""
-        return self.part(REGIONS).reshape(REGION_FEATURES, GROUPS, SCORE_BINS, 2)
-
-    @property
     def several(self) -> bool:
         """Whether rows are of one of several classes."""
         return bool(len(self.at)) and int(self.at[-1]) >= CLASSES.start
 
     def without_curves(self) -> "OutcomeSums":
-        """Return the sums without those of scores by cell, bin and region: most of what segments would keep."""
-        curves = (self.at >= SCORES.start) & (self.at < RANKED.stop)
-        kept = ~curves & ((self.at < REGIONS.start) | (self.at >= REGIONS.stop))
+        """Return the sums without those of scores by cell and bin, most of which each pane and segment would keep."""
+        kept = (self.at < SCORES.start) | (self.at >= RANKED.stop)
         return OutcomeSums(self.at[kept], self.sum[kept])
 
     def pack(self) -> bytes:
@@ -228,22 +215,6 @@ def classes_by_group(predicted: Integers, label: Integers, group: Integers, n: i
     places = [(group * width + predicted * 3)[both], group * width + predicted * 3 + 1, group * width + label * 3 + 2]
     at = np.concatenate(places)
     return _split(OutcomeSums.of(at, np.ones(len(at), np.int64)), width, n, CLASSES.start)
-
-
-def regions_by_group(region: Integers, score: Integers, truth: Integers, group: Integers, n: int) -> list[OutcomeSums]:
-    """Return for each of ``n`` groups the rows by input region: all int64[rows], regions as ``Regions.codes`` has them.
-
-    ``score`` is the shared bin, ``truth`` 0 or 1. By hand: region 22, a positive of bin 4: one row in the second group
-    of the first feature and one in the fourth of the second.
-    """
-    out = np.zeros((n, REGIONS.stop - REGIONS.start), np.int64)
-    for k in range(REGION_FEATURES):
-        digit = region // (GROUPS + 1) ** k % (GROUPS + 1)
-        known = digit > 0
-        place = ((k * GROUPS + digit - 1) * SCORE_BINS + score) * 2 + truth
-        found = np.bincount((group * out.shape[1] + place)[known], minlength=out.size)
-        out += found.reshape(out.shape)
-    return _split_rows(out, REGIONS.start)
 
 
 def error_scale() -> tuple[Floats, Floats]:

@@ -1,7 +1,6 @@
 """What predictions and labels mean together: the task, right and wrong rows, score bins and the confusion table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from stationkeeper.monitor.core.reference.outcome_sums import (
     class_code,
     classes_by_group,
     errors_by_group,
-    regions_by_group,
     scores_by_group,
 )
 from stationkeeper.monitor.core.reference.reference import Labels, Task
@@ -126,14 +124,6 @@ def check_positive(positive: str, labels: Categories) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RowMarks:
-    """What is known of rows beside answer and label: probability of the answer float64[n], input region int64[n]."""
-
-    confidence: Floats | None = None
-    region: Integers | None = None
-
-
 def labels_of(
     prediction: Array,
     label: Array,
@@ -142,12 +132,10 @@ def labels_of(
     positive: str,
     weights: Floats | None = None,
     confidence: Floats | None = None,
-    region: Integers | None = None,
 ) -> Labels:
     """Return score bins, confusion and sums of rows that have both a prediction and a label.
 
-    ``confidence`` float64[n] is the probability of each answer of several classes, NaN where unknown; ``region``
-    int64[n] the input region of each row (``Regions.codes``).
+    ``confidence`` float64[n] is the probability of each answer of several classes, NaN where unknown.
     """
     weight = np.ones(len(prediction)) if weights is None else weights
     if task is Task.REGRESSION:
@@ -166,7 +154,7 @@ def labels_of(
         nothing,
         1,
         None if weights is None else weight * scale,
-        RowMarks(confidence, region),
+        confidence,
     )
     return Labels(scored[0], confusion[0], sums=sums[0])
 
@@ -180,14 +168,12 @@ def outcome_counts(
     group: Integers,
     n: int,
     weights: Floats | None = None,
-    marks: RowMarks | None = None,
+    confidence: Floats | None = None,
 ) -> tuple[Counts, Counts, list[OutcomeSums]]:
     """Return scored int64[n, 32, 2], confusion int64[n, 4] and sums by group int64[rows], as ``Labels`` has them.
 
-    Of several classes a row with a confidence is scored by it, and its label is whether the answer was right. Rows that
-    are weighted count in no region.
+    Of several classes a row with a confidence is scored by it, and its label is whether the answer was right.
     """
-    confidence, region = (None, None) if marks is None else (marks.confidence, marks.region)
     if task is Task.REGRESSION:
         error = numbers(prediction).values - numbers(label).values
         sums = errors_by_group(error, group, n, weights)
@@ -196,11 +182,11 @@ def outcome_counts(
         return cells, np.stack([0 * right, 0 * right, 0 * right, right], axis=1), sums
     right, wrong_up, wrong_down, score, truth, usable = outcomes(prediction, label, task, threshold, positive)
     weight = usable.astype(np.float64) if weights is None else np.where(usable, weights, 0.0)
-    bins, hit, told = score_bin(np.nan_to_num(score)), truth, usable
+    bins, hit = score_bin(np.nan_to_num(score)), truth
     if task is Task.MULTICLASS:
         # Bin 0 says that no probability came with the answer.
         known = score_bin(np.zeros(len(bins)) if confidence is None else np.nan_to_num(confidence))
-        bins, hit, told = np.where(known > 0, known, bins), right & (known > 0), usable & (known > 0)
+        bins, hit = np.where(known > 0, known, bins), right & (known > 0)
     place = group * (2 * SCORE_BINS) + bins * 2 + hit
     scored = np.rint(np.bincount(place, weights=weight, minlength=n * 2 * SCORE_BINS)).reshape(n, SCORE_BINS, 2)
     # The last cell takes all else, unusable rows too: their weight is zero.
@@ -212,9 +198,6 @@ def outcome_counts(
     else:
         given = None if weights is None else weight
         sums = scores_by_group(np.where(usable, score, np.nan), truth.astype(np.int64), group, n, given)
-    if region is not None and weights is None:
-        of = regions_by_group(region[told], bins[told], hit[told].astype(np.int64), group[told], n)
-        sums = [one + other for one, other in zip(sums, of, strict=True)]
     return scored.astype(np.int64), confusion.astype(np.int64), sums
 
 

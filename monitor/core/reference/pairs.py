@@ -196,7 +196,7 @@ def choose_pairs(
         PairSide.of(name, groups, cells)
         for name, (cells, counts) in features.items()
         if name in columns
-        for groups in (groups_of(cells, counts),)
+        for groups in (_groups(cells, counts),)
         # A constant goes together with nothing.
         if len(np.unique(groups[:-1][counts[:-1] > 0])) > 1
     ]
@@ -214,13 +214,13 @@ def choose_pairs(
 
 def pair_cells(pair: Pair, cells: tuple[Cells, Cells]) -> CategoricalCells:
     """Return the joint cells of a pair, named as a person reads them: ``x in its lowest quarter, y = 'a'``."""
-    first, second = (group_names(side, of) for side, of in zip((pair.first, pair.second), cells, strict=True))
+    first, second = (_names(side, of) for side, of in zip((pair.first, pair.second), cells, strict=True))
     names = tuple(f"{one}, {other}" for one in first for other in second)
     return CategoricalCells(names, 0, np.empty(0, np.uint32), "")
 
 
-def groups_of(cells: Cells, counts: Counts) -> Codes:
-    """Return the group of each cell of a feature, of about equal reference mass; a category's in order of frequency."""
+def _groups(cells: Cells, counts: Counts) -> Codes:
+    """Cut the cells of a feature into groups of about equal reference mass; a category's in order of frequency."""
     mass = counts[:-1].astype(np.float64)
     order = np.arange(len(mass)) if isinstance(cells, NumericCells) else np.argsort(-mass, kind="stable")
     middle = np.cumsum(mass[order]) - 0.5 * mass[order]
@@ -229,8 +229,7 @@ def groups_of(cells: Cells, counts: Counts) -> Codes:
     return groups
 
 
-def group_names(side: PairSide, cells: Cells) -> list[str]:
-    """Return the groups of a feature as a person reads them: ``x in its lowest quarter``, ``y = 'a' or 'b'``."""
+def _names(side: PairSide, cells: Cells) -> list[str]:
     if not isinstance(cells, CategoricalCells):
         return [f"{side.feature} in its {quarter}" for quarter in _QUARTERS]
     found = []

@@ -42,7 +42,6 @@ from stationkeeper.monitor.core.reference.reference import (
     Task,
     joint_subject,
 )
-from stationkeeper.monitor.core.reference.regions import choose_regions
 from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_schema
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
@@ -154,8 +153,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         )
         for s in subjects
     ]
-    inputs = {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}
-    joint = _joint(subjects, inputs, weights, pairs)
+    joint = _joint(subjects, {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}, weights, pairs)
     if prediction is None:
         task = None
     else:
@@ -169,17 +167,10 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         positive, told = positive_class(labels, None if scores is None else numbers(scores).values, task)
     elif labels is not None and task in {None, Task.BINARY}:
         check_positive(positive, labels)
-    known, regions = None, None
-    if prediction is not None and task is not Task.REGRESSION and weights is None:
-        of = {s.name: (s.cells, s.counts, s.importance) for s in subjects[:-1]}
-        answers = numbers(arrays[prediction]) if subjects[-1].kind is Kind.NUMERIC else categories(arrays[prediction])
-        regions = choose_regions(of, inputs, (subjects[-1].cells, subjects[-1].counts), answers)
+    known = None
     if prediction is not None and label is not None:
         sure = None if confidence is None else numbers(arrays[confidence]).values
-        place = None if regions is None else regions.codes(inputs, len(arrays[label]))
-        known = labels_of(
-            arrays[prediction], arrays[label], task or Task.BINARY, threshold, positive, weights, sure, place
-        )
+        known = labels_of(arrays[prediction], arrays[label], task or Task.BINARY, threshold, positive, weights, sure)
     return Reference(
         model=model,
         version=version,
@@ -193,7 +184,6 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         labels=known,
         notes=(*schema.notes, told) if told else schema.notes,
         pairs=joint,
-        regions=regions,
     )
 
 

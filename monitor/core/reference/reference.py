@@ -14,7 +14,6 @@ from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells
 from stationkeeper.monitor.core.reference.layout import Layout
 from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
 from stationkeeper.monitor.core.reference.pairs import Pair, pair_cells
-from stationkeeper.monitor.core.reference.regions import Regions
 
 SCHEMA_VERSION = 1
 """Version of the reference's JSON: it grows when an older release would misread a file, not for a field it may skip."""
@@ -194,8 +193,7 @@ class Reference:
     ``threshold`` turns a score into a decision; ``first`` and ``last`` are the time range (clock units) of the rows
     or None; ``source`` says where they came from (training, adoption, history). ``pairs`` are joint subjects, each of
     two features: they are judged as drift is, and have no quality of their own. ``timezone`` is the IANA name of the
-    zone whose clock tells the hours of ``strata`` and traffic. ``regions`` are the features by which the meaning of
-    scores is watched; the labelled rows are counted by them.
+    zone whose clock tells the hours of ``strata`` and traffic.
     """
 
     model: str
@@ -215,7 +213,6 @@ class Reference:
     schema_version: int = SCHEMA_VERSION
     pairs: tuple[ReferenceSubject, ...] = ()
     timezone: str = UTC_ZONE
-    regions: Regions | None = None
 
     @cached_property
     def watched(self) -> tuple[ReferenceSubject, ...]:

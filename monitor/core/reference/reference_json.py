@@ -29,7 +29,7 @@ from stationkeeper.monitor.core.reference.cells import (
     Counts,
     NumericCells,
 )
-from stationkeeper.monitor.core.reference.outcome_sums import CLASSES, REGION_FEATURES, OutcomeSums
+from stationkeeper.monitor.core.reference.outcome_sums import CLASSES, OutcomeSums
 from stationkeeper.monitor.core.reference.pairs import GROUPS, Codes, Pair, PairSide
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
@@ -43,7 +43,6 @@ from stationkeeper.monitor.core.reference.reference import (
     TrafficProfile,
     joint_subject,
 )
-from stationkeeper.monitor.core.reference.regions import Regions
 
 MAX_BYTES = 64 * 1024 * 1024
 """Longest text that is parsed: a reference of a thousand features is a tenth of it, and its hours of the week
@@ -159,7 +158,6 @@ def load(text: str | bytes) -> Reference:
         notes=tuple(str(note)[:MAX_NAME] for note in top.items("notes", MAX_SUBJECTS)),
         pairs=pairs,
         timezone=_timezone(top) if top.has("timezone") else UTC_ZONE,
-        regions=_regions(top.inner("labels"), cells) if top.has("labels") else None,
     )
     # Without a digest a file counts as it is: whoever edits one by hand takes it out and says so.
     stated = top.text("digest") if top.has("digest") else reference.digest
@@ -209,9 +207,6 @@ def _document(reference: Reference, *, learned: bool = True) -> dict[str, Any]:
             # zlib's own default: the record is written once, and a few bytes less would change nothing.
             packed = zlib.compress(reference.labels.sums.pack(), 6)
             document["labels"]["sums"] = base64.b64encode(packed).decode()
-    if reference.labels is not None and reference.regions is not None:
-        sides = ((side.feature, "".join(map(str, side.groups.tolist()))) for side in reference.regions.sides)
-        document["labels"]["regions"] = [{"feature": name, "groups": groups} for name, groups in sides]
     document["subjects"] = [_subject_document(subject, learned=learned) for subject in reference.subjects]
     if reference.pairs:
         document["pairs"] = [_pair_document(subject, learned=learned) for subject in reference.pairs]
@@ -386,17 +381,6 @@ def _labels(fields: "_Fields") -> Labels:
     scored = fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2)
     sums = _sums(fields) if fields.has("sums") else OutcomeSums.none()
     return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0), sums)
-
-
-def _regions(fields: "_Fields", cells: Mapping[str, Cells]) -> Regions | None:
-    """Read the features by which the labelled rows are counted, with the group of each of their cells."""
-    sides, items = [], fields.items("regions", REGION_FEATURES) if fields.has("regions") else ()
-    for one in (_Fields(item, f"{fields.path}.regions[{i}]") for i, item in enumerate(items)):
-        name = one.text("feature")
-        if name not in cells:
-            raise InvalidReference(f"{one.path}.feature: {name!r:.80} must be one of the subjects; profile again")
-        sides.append(_side(one, name, one.text("groups", longest=MAX_COUNT), cells[name]))
-    return Regions.of(tuple(sides), cells) if sides else None
 
 
 def _sums(fields: "_Fields") -> OutcomeSums:

@@ -195,13 +195,7 @@ class Cohorts:
                 if not given_up and age is not None:
                     known, scored = start + age, labels[4:WIDTH].reshape(-1, 2)
                     selective = self.maturity.selective
-                    # Kept with the pane of the prediction, of which a cohort may span several.
-                    regions = self.charts.sums.total(who, start, start + span - self._pane).regions
-                    told = regions if regions.any() else None
-                    yield (
-                        *who,
-                        OutcomePane(known, known + span, scored, labels[:4], selective=selective, regions=told),
-                    )
+                    yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
         self.judged = limit if self.judged is None else max(self.judged, limit)
         self.charts.sums.drop(self.judged - self._window - self._pane)
 
