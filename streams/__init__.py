@@ -5,6 +5,7 @@ State: positions and open transactions, nothing that outlives the process. Invar
 it wrote commit together or not at all; every result of a send is checked.
 Read `ports`, `loop` (with `inputs`, `offsets` and `vitals`), `errors` (what may be tried again), `settings` and
 `connect`, then one implementation: `kafka`, `librdkafka` or `memory` (held to one suite, tests/conformance);
-`handshake` (why a cluster refuses us), `oauth` (tokens for kafka-python), `own_topics` (one of ours that was deleted
-and made again), `dead_letters`, `broker` and `parent` stand beside them.
+`handshake` (why a cluster refuses us), `oauth` (tokens for kafka-python), `deadline` (time limits of HTTP, also for the
+rooms above), `own_topics` (one of ours that was deleted and made again), `dead_letters`, `broker` and `parent` stand
+beside them.
 """

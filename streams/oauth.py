@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from stationkeeper.contracts.masking import remember
+from stationkeeper.streams.deadline import HTTPConnection, HTTPSConnection
 
 # A connection waits for it, within a connect timeout of five seconds.
 _ASK_S: Final = 4.0
@@ -60,7 +61,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # kafka-py
 
     def _ask(self) -> Any:
         url = self._url
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
         connection = kind(url.hostname or "", url.port, timeout=_ASK_S)
         form = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
         headers = {

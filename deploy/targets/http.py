@@ -20,6 +20,7 @@ from stationkeeper.contracts.masking import masked, remember
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.target import Abilities, Observation
+from stationkeeper.streams.deadline import HTTPConnection, HTTPSConnection
 from stationkeeper.streams.errors import Retryable
 
 # What of an answer is read: a real one has a hundred bytes a model, and a wrong address may send gigabytes.
@@ -59,9 +60,9 @@ class JsonClient:
         """
         host, port, limit = self._parts.hostname or "", self._parts.port, self._timeout
         connection = (
-            http.client.HTTPConnection(host, port, timeout=limit)
+            HTTPConnection(host, port, timeout=limit)
             if self._context is None
-            else http.client.HTTPSConnection(host, port, timeout=limit, context=self._context)
+            else HTTPSConnection(host, port, timeout=limit, context=self._context)
         )
         try:
             data = None if body is None else json.dumps(body).encode()

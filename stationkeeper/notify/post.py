@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from stationkeeper.contracts.masking import remember
 from stationkeeper.contracts.settings import Credential
 from stationkeeper.notify.notifier import Notice, NotifierSettings
+from stationkeeper.streams.deadline import HTTPHandler, HTTPSHandler
 from stationkeeper.streams.errors import Retryable
 
 # By these a receiver says that it will never take this body; all else (away, busy, a key that was changed) may pass.
@@ -55,8 +56,8 @@ def _opener(settings: NotifierSettings) -> urllib.request.OpenerDirector:
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=context),
+        HTTPHandler(),
+        HTTPSHandler(context=context),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):

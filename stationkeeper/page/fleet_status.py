@@ -30,9 +30,10 @@ from stationkeeper.contracts.status import (
 from stationkeeper.events import RefusedModel
 from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.model import model_page, subject_page
+from stationkeeper.streams.deadline import HTTPHandler, HTTPSHandler
 
-# A page waits this long for another role before it shows it as not answering. Half gives up on a busy role, double
-# makes the page slow whenever one is down.
+# A page waits this long for another role's whole answer before it shows it as not answering. Half gives up on a busy
+# role, double makes the page slow whenever one is down.
 PEER_TIMEOUT_S = 1.0
 # What of an answer is read: the status of 10 000 subjects has some 5 MB, and a wrong address may send without end.
 _MOST_BYTES = 64 * 1024 * 1024
@@ -288,7 +289,7 @@ class PeerRoles:
         self, urls: Mapping[str, str], *, token: str | None = None, context: ssl.SSLContext | None = None
     ) -> None:
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._opener = urllib.request.build_opener(_NoRedirects(), urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(_NoRedirects(), HTTPHandler(), HTTPSHandler(context=context))
         for name, url in urls.items():
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"peer {name}: {url!r} is not an address; write http://host:port")

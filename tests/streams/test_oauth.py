@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from stationkeeper.streams.oauth import ClientCredentials, TokenRefused
+from tests.dripping_server import CUT, HEAD, dripping
 
 
 class _Endpoint(BaseHTTPRequestHandler):
@@ -53,6 +54,13 @@ def test_an_answer_without_a_token_of_a_finite_life_is_refused(
     monkeypatch.setattr(_Endpoint, "said", said.encode())
     with pytest.raises(TokenRefused, match=why):
         credentials.token()
+
+
+@pytest.mark.parametrize("head", [HEAD, CUT])
+def test_an_answer_that_drips_is_given_up_at_its_time_limit(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stationkeeper.streams.oauth._ASK_S", 0.2)
+    with dripping(head) as url, pytest.raises(TokenRefused, match="timed out"):
+        ClientCredentials(url, "ann", "secret", None).token()
 
 
 def test_a_token_is_kept_for_most_of_its_life(credentials: ClientCredentials, monkeypatch: pytest.MonkeyPatch) -> None:

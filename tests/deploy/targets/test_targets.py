@@ -21,6 +21,7 @@ from stationkeeper.deploy.targets import (
 )
 from stationkeeper.streams.errors import Retryable
 from tests.deploy.targets.team_server import Platform, TeamServer
+from tests.dripping_server import CUT, HEAD, dripping
 from tests.json_server import JsonServer
 
 STEADY = Rollout(model="churn", epoch=1, time=datetime(2026, 1, 1, tzinfo=UTC), phase=RolloutPhase.STEADY, champion="1")
@@ -190,6 +191,12 @@ def test_a_garbled_entry_of_another_model_is_nothing_to_this_one(other: Any):
             found = RouterTarget(TargetSettings(kind="router", url=server.url)).observe("fraud")
         assert found is not None
         assert found.champion == SERVED["champion"]
+
+
+@pytest.mark.parametrize("head", [HEAD, CUT])
+def test_an_answer_that_drips_is_given_up_at_its_time_limit(head: bytes):
+    with dripping(head) as url, pytest.raises(Retryable, match="timed out"):
+        RouterTarget(TargetSettings(kind="router", url=url, timeout=200)).observe("fraud")
 
 
 def test_json_without_end_is_no_answer():

@@ -15,6 +15,7 @@ from stationkeeper.contracts.plugins import NotConforming, PluginGroup, plugin_n
 from stationkeeper.contracts.settings import SettingError
 from stationkeeper.notify import Notice, NotifierSettings, Told, check_notifier, notifier_for
 from stationkeeper.streams.errors import Retryable
+from tests.dripping_server import CUT, dripping
 from tests.listening import free_port
 from tests.stationkeeper.notify.receiver import Receiver, receiving
 from tests.waiting import LIMIT_S
@@ -169,6 +170,11 @@ SHORT = "100ms"
 def test_an_answer_that_breaks_off_does_not_give_the_notice_up(said: bytes, timeout: str, reset: bool):
     with answering(said, reset=reset) as url, pytest.raises(Retryable, match=r"answers with|does not answer"):
         notifier_for(settings(url, timeout=timeout)).notify(notice())
+
+
+def test_a_status_that_drips_is_given_up_at_the_time_limit():
+    with dripping(CUT) as url, pytest.raises(Retryable, match="timed out"):
+        notifier_for(settings(url, timeout="200ms")).notify(notice())
 
 
 def test_a_status_that_takes_it_counts_though_the_body_never_comes():

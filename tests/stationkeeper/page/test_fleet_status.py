@@ -19,6 +19,7 @@ from stationkeeper.contracts.status import FleetStatus, check
 from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.fleet_status import Fleet, PeerRoles, brief, derived_samples, fresh_samples, merge, own_status
 from stationkeeper.process.web import WebServer, create_app
+from tests.dripping_server import CUT, HEAD, dripping
 from tests.json_server import JsonServer
 from tests.stationkeeper import story
 
@@ -56,6 +57,18 @@ def test_a_peer_that_answers_something_else_or_breaks_off_is_shown_as_not_answer
         thread.join()
     assert not broken["live"]
     assert said in broken["reasons"][0]
+
+
+@pytest.mark.parametrize("head", [HEAD, CUT])
+def test_a_peer_whose_answer_drips_is_given_up_at_its_time_limit(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stationkeeper.page.fleet_status.PEER_TIMEOUT_S", 0.2)
+    with dripping(head) as url:
+        peers = PeerRoles({"monitor": url})
+        (fleet,) = peers.fleets(0)
+        assert fleet["roles"][0]["reasons"] == [f"did not answer at {url}: timed out"]
+        # The other pages are not kept from an answer meanwhile, and a model is asked for in the same way.
+        with pytest.raises(TimeoutError):
+            peers._get(url, "/api/v1/models/fraud", "model", print)
 
 
 def answered(**wrong: Any) -> FleetStatus:
