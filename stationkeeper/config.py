@@ -182,6 +182,7 @@ class Config(BaseModel):
 
 
 _MERGE = "tag:yaml.org,2002:merge"
+_NO_BLOCK = "line {}: << takes the keys of another block, as <<: *name; this is none"
 _INPUTS: Mapping[Kind, str] = {"prediction": "predictions", "feature": "features", "label": "labels"}
 """The keys that name topics."""
 
@@ -189,14 +190,32 @@ _INPUTS: Mapping[Kind, str] = {"prediction": "predictions", "feature": "features
 class _Unreadable(dict[str, Any]):
     """An entry that cannot be read, with the reason; of its inputs it holds the topics that can be."""
 
-    def __init__(self, why: str, nodes: Sequence[yaml.Node] = (), read: Mapping[str, Any] | None = None) -> None:
-        super().__init__(read or {})
+    def __init__(self, why: str, read: Mapping[str, Any]) -> None:
+        super().__init__(read)
         self.why = why
-        for key, value in (pair for node in nodes if isinstance(node, yaml.MappingNode) for pair in node.value):
-            if key.value in _INPUTS.values():
-                inner = value.value if isinstance(value, yaml.MappingNode) else [(None, value)]
-                found = [held.value for name, held in inner if name is None or name.value == "topic"]
-                self.setdefault(key.value, []).extend(found)
+
+
+def _pairs(node: yaml.Node, within: tuple[yaml.Node, ...] = ()) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return a block's keys and values with those that it merges and has not itself; a << of no block stays one."""
+    if not isinstance(node, yaml.MappingNode) or node in within:
+        return []
+    found = [pair for pair in node.value if pair[0].tag != _MERGE]
+    for key, value in (pair for pair in node.value if pair[0].tag == _MERGE):
+        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            known = [held.value for held, _ in found]
+            inner = _pairs(one, (*within, node)) if isinstance(one, yaml.MappingNode) else [(key, one)]
+            found += [pair for pair in inner if pair[0].value not in known]
+    return found
+
+
+def _named_topics(node: yaml.Node) -> dict[str, list[Any]]:
+    """Return the topics that an entry names by input, those of a key that is written twice together."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for key, value in _pairs(node):
+        if key.value in _INPUTS.values():
+            inner = _pairs(value) if isinstance(value, yaml.MappingNode) else [(None, value)]
+            found[key.value] += [held.value for name, held in inner if name is None or name.value == "topic"]
+    return found
 
 
 class _Loader(yaml.CSafeLoader):
@@ -227,7 +246,7 @@ class _Loader(yaml.CSafeLoader):
             seen.add(key)
             for one in (value.value if isinstance(value, yaml.SequenceNode) else [value]) if merges else ():
                 if not isinstance(one, yaml.MappingNode):
-                    raise ConfigError(f"line {line}: << takes the keys of another block, as <<: *name; this is none")
+                    raise ConfigError(_NO_BLOCK.format(line))
                 self._check(one)
         self._checked.add(id(node))
 
@@ -236,30 +255,36 @@ class _Loader(yaml.CSafeLoader):
         root = self.get_single_node()
         pairs = root.value if isinstance(root, yaml.MappingNode) else []
         blocks = [value for key, value in pairs if key.value == "models" and isinstance(value, yaml.MappingNode)]
-        if len(blocks) != 1 or any(key.tag == _MERGE for key, _ in blocks[0].value):
+        if len(blocks) != 1:
             return None if root is None else self.construct_document(root)
-        entries, blocks[0].value = blocks[0].value, []
-        return {**self.construct_document(root), "models": self._entries(entries)}
+        entries, blocks[0].value = _pairs(blocks[0]), []
+        # The entries first: what a block merges stands among its own keys once it has been read.
+        found = self._entries(entries)
+        return {**self.construct_document(root), "models": found}
 
     def _entries(self, pairs: Sequence[tuple[yaml.Node, yaml.Node]]) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
-        nodes: dict[Any, list[yaml.Node]] = defaultdict(list)
+        topics: dict[Any, dict[str, list[Any]]] = {}
+        named = [_named_topics(node) for _, node in pairs]
         for place, (key_node, node) in enumerate(pairs, 1):
             key, line = f"#{place}", key_node.start_mark.line + 1
             try:
+                if key_node.tag == _MERGE:
+                    raise ConfigError(_NO_BLOCK.format(line))  # noqa: TRY301 - told as the others are
                 key = _key(self.construct_document(key_node), line)
                 value = self.construct_document(node)
             # Of any kind: PyYAML lets through what int, datetime and others say to a value of their tag.
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told of this entry
-                value = _Unreadable(_unread(error, line), [node])
+                value = _Unreadable(_unread(error, line), named[place - 1])
                 # As it is after a document that could be read; the rest of this one would be told of the next entry.
                 self.constructed_objects, self.recursive_objects = {}, {}
                 self.state_generators, self.deep_construct = [], False
-            nodes[key].append(node)
-            if len(nodes[key]) > 1:
+            if key in found:
                 # Nobody knows which of the two is meant.
-                value = _Unreadable(f"line {line}: the key {key!r} is written twice; keep one", nodes[key])
-            found[key] = value
+                for name, more in topics[key].items():
+                    named[place - 1][name] += more
+                value = _Unreadable(f"line {line}: the key {key!r} is written twice; keep one", named[place - 1])
+            found[key], topics[key] = value, named[place - 1]
         return found
 
 
@@ -319,7 +344,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: boo
                 raise
             # It is of one model: that one is refused by it, and is so without what is wrong with the others.
             entry = next((held for key, held in models.items() if str(key).lower() == keys[1]), None)
-            _lay(data, keys[:2], _Unreadable(str(error), read=entry if isinstance(entry, dict) else None))
+            _lay(data, keys[:2], _Unreadable(str(error), entry if isinstance(entry, dict) else {}))
     if env.get(ENV_KAFKA):
         _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
     return Config.parse(data, source=str(path or "environment"), refuse=refuse)

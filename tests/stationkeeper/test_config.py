@@ -252,6 +252,42 @@ def test_both_topics_of_an_input_that_is_written_twice_are_the_models(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        "{<<: *a, OWN window: 5m, window: 6m}",
+        "{<<: *a, OWN budget: {a: 1, a: 2}}",
+        "{<<: [*a], OWN pane: !env X}",
+        "{<<: *a, OWN <<: *a}",
+    ],
+    ids=["in itself", "within", "of a list", "twice"],
+)
+def test_a_wrong_entry_reads_the_topics_that_it_merges_and_not_those_that_it_replaces(
+    entry: str, tmp_path: Path
+) -> None:
+    text = "models:\n  a: &a {predictions: {topic: p}, labels: l}\n  b: "
+    for own, read in (("", ["p", "l"]), ("predictions: q,", ["q", "l"]), ("labels: k,", ["p", "k"])):
+        (refused,) = load(written(tmp_path, text + entry.replace("OWN", own) + "\n"), {}, refuse=True).refused
+        assert refused.name == "b"
+        assert [one for one in ("p", "q", "l", "k") if refused.kinds(one)] == read
+
+
+def test_an_input_that_merges_its_topic_has_it(tmp_path: Path) -> None:
+    text = "models:\n  a: {predictions: &a {topic: p}}\n  b: {predictions: {<<: *a, x: 1, x: 2}}\n"
+    (refused,) = load(written(tmp_path, text), {}, refuse=True).refused
+    assert refused.kinds("p") == ["prediction"]
+
+
+def test_entries_that_are_merged_into_models_are_refused_each_by_itself(tmp_path: Path) -> None:
+    text = "models:\n  <<: {a: {predictions: p}, c: {pane: 1m, pane: 2m}, z: {pane: 1m, pane: 2m}}\n"
+    text += "  z: {predictions: r}\n  b: {predictions: q, predictions: q}\n"
+    config = load(written(tmp_path, text), {}, refuse=True)
+    assert sorted(config.models) == ["a", "z"]
+    assert sorted(one.name for one in config.refused) == ["b", "c"]
+    config = load(written(tmp_path, text + "  <<: 5\n"), {}, refuse=True)
+    assert "<< takes the keys of another block" in next(one.why for one in config.refused if one.name[0] == "#")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "models:\n  a: {predictions: p, pane: 1m, pane: 2m}\n",
