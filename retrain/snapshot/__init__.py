@@ -12,11 +12,11 @@ numbers).
 
 from stationkeeper.retrain.snapshot.erasure import Erased, Erasure, erase_files, erase_snapshots
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns
+from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import (
     Snapshot,
-    SnapshotError,
     SnapshotStore,
     describe_ranges,
     digest_of,

@@ -1,8 +1,9 @@
 """Erasing a person's rows from snapshots, which are named by their content and may be referred to for good.
 
-A snapshot that holds such rows is written again without them, under the digest that it then has. In place of the old
-manifest lies a tombstone that says so: whoever walks from a version, a request or a younger snapshot to the old digest
-is led to the new one, and the old bytes are gone. One file that cannot be erased is told of and keeps no other back.
+A snapshot that holds such rows is written again without them, under the digest that it then has. A tombstone of the old
+one says so: whoever walks from a version, a request or a younger snapshot to the old digest is led to the new one, and
+the old bytes are gone. The first tombstone stays: of two erasures at once the second goes on with what it leads to. One
+file that cannot be erased is told of and keeps no other back.
 """
 
 import json
@@ -16,14 +17,8 @@ import pyarrow.parquet as pq
 
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.snapshot.events import EVENT_ID
-from stationkeeper.retrain.snapshot.files import TOMBSTONE
-from stationkeeper.retrain.snapshot.snapshot import (
-    MANIFEST_VERSION,
-    ROW_GROUP,
-    Snapshot,
-    SnapshotError,
-    SnapshotStore,
-)
+from stationkeeper.retrain.snapshot.files import TOMBSTONE, SnapshotError
+from stationkeeper.retrain.snapshot.snapshot import MANIFEST_VERSION, ROW_GROUP, Snapshot, SnapshotStore
 from stationkeeper.streams.errors import Retryable
 
 
@@ -80,36 +75,59 @@ def erase_snapshots(store: SnapshotStore, erasure: Erasure, at_ms: int, *, reall
     ``at_ms`` is when, as the tombstones tell it; who was erased they do not. Killed anywhere, it can be run again: what
     an earlier run buried and did not get to remove goes with any later one, whomever that is about.
     """
-    found = []
+    found: list[Erased] = []
+    known: set[str] = set()
+    here = set(store.directory.glob("*.parquet"))
     try:
-        digests = sorted(store.written())
+        if store.objects is not None and not store.objects.there():
+            why = f"there is nothing at {store.place}: is it the right place, and mounted?"
+            return [Erased(store.directory, 0, kept=why)]
+        # Once more when all are done: another machine may have written meanwhile.
+        while digests := sorted(store.written().keys() - known):
+            known.update(digests)
+            for digest in digests:
+                one = _erase_one(store, digest, erasure, at_ms, known, really=really)
+                found += [] if one is None else [one]
+                if store.objects is not None:
+                    # Looked at, not wanted here: a year of snapshots would fill a disk that never held them.
+                    for path in {store.rows_path(name) for name in (digest, one and one.became) if name} - here:
+                        path.unlink(missing_ok=True)
+        left = store.drop_unfinished() if really else []
     except Retryable as error:
-        return [Erased(store.directory, 0, kept=f"{error}; run erase again when it answers")]
-    for digest in digests:
-        path, rows, fetched = store.rows_path(digest), 0, False
-        try:
-            store.fetch_manifest(digest)
-            fetched = store.fetch_rows(digest)
-            tombstone = store.tombstone(digest)
-            rows = erasure.count(path) if tombstone is None else int(tombstone["rows_erased"])
-            if not rows:
-                continue
-            if tombstone is None:
-                before = _own(store, digest)
-                became = _rewrite(store, before, erasure, rows, at_ms).digest if really else None
-            else:
-                became = _became(store, digest) if really else None
-            # The file of the digest itself. What ``find`` returns may lie where a tombstone led, and is to stay.
-            if really:
-                store.remove(path)
-            found.append(Erased(path, rows, digest, became))
-        except (SnapshotError, Retryable) as error:
-            found.append(Erased(path, rows, digest, kept=str(error)))
-        finally:
-            # Looked at, not wanted here: a year of snapshots would fill a disk that never held them.
-            if fetched:
-                path.unlink(missing_ok=True)
-    return found
+        return [*found, Erased(store.directory, 0, kept=f"{error}; run erase again when it answers")]
+    why = "nobody knows who is in it, as it is not written to its end; run erase again when it is, or in a day"
+    return [*found, *(Erased(store.directory / name, 0, kept=why) for name in left)]
+
+
+def _erase_one(
+    store: SnapshotStore, digest: str, erasure: Erasure, at_ms: int, known: set[str], *, really: bool
+) -> Erased | None:
+    """Erase from one snapshot; ``known`` are those that are looked at, to which what it becomes is added."""
+    path, rows = store.rows_path(digest), 0
+    try:
+        store.look(digest)
+        tombstone = store.tombstone(digest)
+        if tombstone is None:
+            # Gone since the listing: it was erased or deleted elsewhere.
+            if not path.exists() and not store.fetch_rows(digest):
+                return None
+            rows = erasure.count(path)
+        else:
+            rows = int(tombstone.get("rows_erased", 0))
+        if not rows:
+            return None
+        before = None if tombstone else _own(store, digest)
+        if not really:
+            return Erased(path, rows, digest)
+        # Buried: by an erasure that was killed, or by another one since the look.
+        became = before and _rewrite(store, before, erasure, rows, at_ms, known)
+        became = became or _became(store, digest)
+        # The files of the digest itself. What ``find`` returns may lie where a tombstone led, and is to stay.
+        store.remove(path)
+        store.remove(store.manifest_path(digest))
+        return Erased(path, rows, digest, became)
+    except (SnapshotError, Retryable, OSError) as error:
+        return Erased(path, rows, digest, kept=str(error))
 
 
 def erase_files(directory: Path, erasure: Erasure, *, really: bool) -> list[Erased]:
@@ -131,16 +149,15 @@ def erase_files(directory: Path, erasure: Erasure, *, really: bool) -> list[Eras
     return found
 
 
-def _own(store: SnapshotStore, digest: str) -> Snapshot:
-    """Return the snapshot of a digest that is no tombstone; raises ``SnapshotError`` where it is not whole."""
+def _own(store: SnapshotStore, digest: str) -> Snapshot | None:
+    """Return the snapshot of a digest, None where it is buried; raises ``SnapshotError`` where it is not whole."""
     found = store.find(digest)
     if found is None:
-        file = store.directory / f"{digest}.parquet"
         raise SnapshotError(
             f"it has no manifest, as when its writer was killed or is at it now; run erase again, and if it still has "
-            f"none, remove {file}"
+            f"none, remove {digest}.parquet in {store.place}"
         )
-    return found
+    return found if found.digest == digest else None
 
 
 def _became(store: SnapshotStore, digest: str) -> str:
@@ -154,8 +171,13 @@ def _became(store: SnapshotStore, digest: str) -> str:
     return found.digest
 
 
-def _rewrite(store: SnapshotStore, before: Snapshot, erasure: Erasure, rows: int, at_ms: int) -> Snapshot:
-    """Write a snapshot again without the rows that go, and bury its old digest; its file is the caller's to remove."""
+def _rewrite(
+    store: SnapshotStore, before: Snapshot, erasure: Erasure, rows: int, at_ms: int, known: set[str]
+) -> str | None:
+    """Write a snapshot again without the rows that go, and bury it; its files are the caller's to remove.
+
+    Returns what it became, None where another erasure has buried it meanwhile.
+    """
     counted = {"schema", "schema_version", "digest", "bytes", "rows", "labelled", "columns", "writer"}
     counted |= {"first_time", "last_time", "last_labelled"}
     facts = {name: value for name, value in before.manifest.items() if name not in counted}
@@ -173,8 +195,14 @@ def _rewrite(store: SnapshotStore, before: Snapshot, erasure: Erasure, rows: int
         "base": before.manifest.get("base"),
     }
     # The tombstone first: from here on the old digest leads to the new one, and a second run removes what is left.
-    store.bury(before.digest, json.dumps(tombstone, indent=1, sort_keys=True))
-    return made
+    if store.bury(before.digest, json.dumps(tombstone, indent=1, sort_keys=True)):
+        known.add(made.digest)
+        return made.digest
+    # Ours holds whom the other erased, and nothing leads to it.
+    if made.digest not in known and made.digest != _became(store, before.digest):
+        store.remove(made.path)
+        store.remove(store.manifest_path(made.digest))
+    return None
 
 
 def _batches(file: Path) -> Iterator[pl.DataFrame]:

@@ -17,7 +17,14 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.settings import SnapshotSettings
 from stationkeeper.retrain.snapshot.dvc import DvcError, DvcRepository, tag_of
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
-from stationkeeper.retrain.snapshot.files import PART, SHA256, SnapshotFiles, publish, unfinished
+from stationkeeper.retrain.snapshot.files import (
+    SHA256,
+    SnapshotError,
+    SnapshotFiles,
+    publish,
+    read_manifest,
+    unfinished,
+)
 from stationkeeper.retrain.snapshot.object_store import ObjectStore
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition
@@ -34,10 +41,6 @@ ALL_ROWS = 2**63 - 1
 
 MANIFEST_VERSION = 1
 """Version of the manifest beside a snapshot; another one is refused, not guessed at."""
-
-
-class SnapshotError(ValueError):
-    """A snapshot that is missing, damaged or not of this version; the message says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ class SnapshotStore(SnapshotFiles):
             finally:
                 file.abandon()
             digest = digest_of(part)
-            self.fetch_manifest(digest)
+            self.look(digest)
             # The topics still hold what was erased here: the same request, made again, must not bring it back.
             if self.tombstone(digest) is not None:
                 return self._instead(digest)
@@ -202,9 +205,10 @@ class SnapshotStore(SnapshotFiles):
             with unfinished(self.directory) as part:
                 part.write_text(json.dumps(manifest, indent=1, sort_keys=True))
                 publish(part, beside)
-        self.send(digest)
+        if not self.send(digest):
+            return self._instead(digest)
         self._track()
-        return Snapshot(digest, path, json.loads(beside.read_bytes()))
+        return Snapshot(digest, path, read_manifest(beside))
 
     def _track(self) -> None:
         """Export what DVC does not track yet, oldest first; a repository that fails is told of, and tried next time."""
@@ -215,9 +219,8 @@ class SnapshotStore(SnapshotFiles):
             for path in sorted(self.directory.glob("*.parquet"), key=lambda one: one.stat().st_mtime):
                 # A file that an erasure was killed over is on its way out, and must not be copied to where it stays.
                 if tag_of(path.stem) not in known and self.tombstone(path.stem) is None:
-                    manifest = json.loads(self.manifest_path(path.stem).read_bytes())
-                    self.dvc.add(Snapshot(path.stem, path, manifest))
-        except (DvcError, Retryable, OSError) as error:
+                    self.dvc.add(Snapshot(path.stem, path, read_manifest(self.manifest_path(path.stem))))
+        except (DvcError, SnapshotError, Retryable, OSError) as error:
             # The rows are safe here, and a retrain does not wait for whoever else wants to have them.
             _log.warning(LogEvent.SNAPSHOT_NOT_TRACKED.value, why=str(error))
 
@@ -227,19 +230,23 @@ class SnapshotStore(SnapshotFiles):
         Of one from which somebody was erased it is what became of it, under its new digest. Brought from the object
         store where it is not here.
         """
-        fetched = self.fetch_manifest(digest)
-        while (tombstone := self.tombstone(digest)) is not None:
-            # Erased elsewhere, and what it became is there: the copy goes as well.
-            if fetched:
-                self.rows_path(digest).unlink(missing_ok=True)
-            digest = str(tombstone["became"])
-            fetched = self.fetch_manifest(digest)
-        self.fetch_rows(digest)
-        return self.local(digest)
+        digest = self.became(digest, look=True)
+        if not self.rows_path(digest).exists():
+            self.fetch_rows(digest)
+        try:
+            return self.local(digest)
+        except SnapshotError:
+            # A copy that this disk damaged: the store may have it whole.
+            if not self.fetch_rows(digest):
+                raise
+        try:
+            return self.local(digest)
+        except SnapshotError as error:
+            raise SnapshotError(f"{error}, and {digest}.* at {self.place}, which has it so too") from None
 
     def local(self, digest: str) -> Snapshot | None:
         """Return what ``find`` does, without asking the object store."""
-        digest = self._became(digest)
+        digest = self.became(digest)
         path = self.rows_path(digest)
         # A digest may come from a card in the registry; only a SHA-256 becomes part of a path.
         if not SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
@@ -247,7 +254,7 @@ class SnapshotStore(SnapshotFiles):
         found = digest_of(path)
         if found != digest:
             raise SnapshotError(f"snapshot {digest} is damaged: its bytes hash to {found}; remove {path}")
-        manifest = json.loads(self.manifest_path(digest).read_bytes())
+        manifest = read_manifest(self.manifest_path(digest))
         if manifest.get("schema_version") != MANIFEST_VERSION:
             raise SnapshotError(
                 f"snapshot {digest} has schema_version {manifest.get('schema_version')}, this version reads "
@@ -259,7 +266,7 @@ class SnapshotStore(SnapshotFiles):
         """Return the `newest_rows` of a snapshot after checking its bytes; raises ``SnapshotError``."""
         snapshot = self.find(digest)
         if snapshot is None:
-            raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")
+            raise SnapshotError(f"no snapshot {digest} in {self.place}; give --snapshot one of: {self._some()}")
         return newest_rows(snapshot.path, most)
 
     def expire(self, named: Callable[[], Iterable[str]]) -> list[str]:
@@ -280,10 +287,7 @@ class SnapshotStore(SnapshotFiles):
             self.remove(self.rows_path(digest))
             self.remove(self.manifest_path(digest))
         self.drop_copies()
-        # What a process that was killed left of a file it never finished.
-        for part in self.directory.glob(PART + "*"):
-            if part.stat().st_mtime < older_than_s:
-                part.unlink(missing_ok=True)
+        self.drop_unfinished()
         return removed
 
     def _with_bases(self, digests: Iterable[str]) -> set[str]:
@@ -292,33 +296,31 @@ class SnapshotStore(SnapshotFiles):
         waiting = list(digests)
         while waiting:
             digest = waiting.pop()
-            self.fetch_manifest(digest)
+            self.look(digest)
             # A registry shared with another site names snapshots that lie on its disk.
-            if digest in found or not SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
+            if digest in found or not SHA256.fullmatch(digest):
                 continue
+            try:
+                manifest = self.tombstone(digest) or read_manifest(self.manifest_path(digest))
+            except FileNotFoundError:
+                continue
+            except SnapshotError:
+                # It is kept, and says nothing of a base.
+                manifest = {}
             found.add(digest)
-            manifest = json.loads(self.manifest_path(digest).read_bytes())
             waiting += [one for one in (manifest.get("base"), manifest.get("became")) if one]
         return found
-
-    def _became(self, digest: str) -> str:
-        """Follow the tombstones from a digest to what is there now."""
-        # Each step leads to a file with fewer rows, so the walk ends.
-        while (tombstone := self.tombstone(digest)) is not None:
-            digest = str(tombstone["became"])
-        return digest
 
     def _instead(self, digest: str) -> Snapshot:
         """Return what became of a buried digest, young again as any snapshot that is wanted."""
         found = self.find(digest)
         if found is None:
             raise SnapshotError(
-                f"snapshot {digest} holds rows of somebody who was erased, and {self._became(digest)}, which it became "
-                f"then, is not in {self.directory}; put it back, or ask again when the topics hold them no more"
+                f"snapshot {digest} holds rows of somebody who was erased, and {self.became(digest)}, which it became "
+                f"then, is not in {self.place}; put it back, or ask again when the topics hold them no more"
             )
         found.path.touch()
-        self.send(found.digest)
-        return found
+        return found if self.send(found.digest) else self._instead(found.digest)
 
     def _some(self) -> str:
         # Five digests fit a line of a terminal that shows the error; the directory has the rest.

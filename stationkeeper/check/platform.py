@@ -1,6 +1,7 @@
 """What retraining and rollouts need beside Kafka: the registry, the trainers, the servers that take the traffic."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from stationkeeper.deploy.targets import abilities_of, serves, target_for
 from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.process.wiring import target_settings
 from stationkeeper.registry import Registry
-from stationkeeper.retrain.snapshot.object_store import ObjectStore, ObjectStoreError
+from stationkeeper.retrain.snapshot.object_store import ObjectStore
 from stationkeeper.retrain.training.process import search_path
 from stationkeeper.streams.errors import Retryable
 
@@ -65,10 +66,15 @@ def _registry(config: Config) -> SetupCheck:
 
 
 def _object_store(url: str) -> SetupCheck:
+    store = ObjectStore(url)
     try:
-        found = ObjectStore(url).written()
-    except (ObjectStoreError, Retryable) as error:
+        probe = store.probe()
+        found = store.written()
+    except Retryable as error:
         return SetupCheck("snapshots", "failed", str(error))
+    if probe == math.inf:
+        why = "its driver knows no times, so that no snapshot there is ever old enough to be deleted"
+        return SetupCheck("snapshots", "warning", f"{masked(url)}: {why}")
     return SetupCheck("snapshots", "ok", f"{masked(url)} holds {sum(name.endswith('.parquet') for name in found)}")
 
 

@@ -10,7 +10,8 @@ from stationkeeper.contracts.identity import candidate_id, request_id
 from stationkeeper.contracts.messages import Candidate
 from stationkeeper.explain.lineage import Chain
 from stationkeeper.registry import ArtifactError, ModelCard, Registry
-from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.retrain.snapshot.files import SnapshotError
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.streams.errors import Retryable
 
 CheckState = Literal["ok", "wrong", "not checked"]
@@ -73,13 +74,15 @@ def _snapshot(candidate: Candidate, store: SnapshotStore) -> DigestCheck:
     digest = candidate.snapshot
     try:
         snapshot = store.find(digest)
-    except (SnapshotError, OSError) as error:
+    except SnapshotError as error:
         return DigestCheck("snapshot", "wrong", str(error))
-    except Retryable as error:
+    except (Retryable, OSError) as error:
         return DigestCheck("snapshot", "not checked", str(error))
     # Absent is not wrong: snapshots lie on the trainer's machine, and those that no version names are deleted.
     if snapshot is None:
-        why = f"{digest} is not in {store.directory}: run this where the role retrain runs, or it was deleted"
+        # Where an object store is set it is everybody's.
+        why = "" if store.objects else "run this where the role retrain runs, or "
+        why = f"{digest} is not in {store.place}: {why}it was deleted"
         return DigestCheck("snapshot", "not checked", why)
     # An erasure writes the rest under a digest of its own: the old bytes must not be there to be checked.
     if snapshot.digest != digest:

@@ -19,7 +19,8 @@ from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.core.verdict import Compared
 from stationkeeper.retrain.gate_command import GateReport, _held_out, _learnt_until, gate_version
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.retrain.snapshot.files import SnapshotError
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, Bank, transactions
 
 

@@ -45,7 +45,7 @@ def test_rows_go_under_a_new_digest_and_every_way_to_the_old_one_leads_there(tmp
     assert store.read(old.digest)["@event_id"].to_list() == ["e0", "e2", *(f"e{i}" for i in range(4, 10))]
     assert "annabel" in store.read(old.digest)["customer"].to_list(), "another customer's name begins alike"
     assert not old.path.exists()
-    tombstone = store.manifest_path(old.digest).read_text()
+    tombstone = store.tombstone_path(old.digest).read_text()
     assert json.loads(tombstone)["rows_erased"] == 2
     assert "anna" not in tombstone + store.manifest_path(done.became).read_text()
     assert erase_snapshots(store, ANNA, 0, really=True) == []

@@ -4,17 +4,23 @@
 well; its driver reads credentials and endpoint from the environment.
 """
 
+import json
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
+import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
+from stationkeeper.check.platform import _object_store
 from stationkeeper.retrain.settings import SnapshotSettings
-from stationkeeper.retrain.snapshot import Erasure, SnapshotError, SnapshotStore, erase_snapshots
-from stationkeeper.retrain.snapshot.object_store import ObjectStore, ObjectStoreError
+from stationkeeper.retrain.snapshot import Erased, Erasure, SnapshotError, SnapshotStore, erase_snapshots, object_store
+from stationkeeper.retrain.snapshot.object_store import ObjectStore
 from stationkeeper.streams.errors import Retryable
 from tests.retrain.snapshot.test_rows import snapshot_frame
 
@@ -35,6 +41,8 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     url = {"memory": f"memory://{own}/rows", "file": f"file://{tmp_path}/{own}/rows"}.get(
         request.param, f"{request.param}/{own}"
     )
+    if request.param == "file":
+        (tmp_path / own / "rows").mkdir(parents=True)
     return lambda name: SnapshotStore(tmp_path / name, retention_ms=1, objects=ObjectStore(url))
 
 
@@ -144,7 +152,216 @@ def test_a_store_that_is_away_is_waited_for_and_its_password_is_not_told(tmp_pat
 
 def test_a_scheme_without_a_driver_says_what_to_install(tmp_path: Path) -> None:
     store = SnapshotStore.of(SnapshotSettings(directory=tmp_path, object_store="nowhere://key:open-sesame@rows"))
-    with pytest.raises(ObjectStoreError, match=r"nowhere://\*\*\*@rows: Protocol not known.*object-store") as told:
+    with pytest.raises(Retryable, match=r"nowhere://\*\*\*@rows: .*Protocol not known.*object-store") as told:
         store.find("0" * 64)
     assert "sesame" not in str(told.value)
     assert "nowhere" not in fsspec.available_protocols()
+
+
+def in_store(store: SnapshotStore, scratch: Path) -> set[str]:
+    """Who is in any file of rows there, whatever its name."""
+    assert store.objects is not None
+    found: set[str] = set()
+    for name in store.objects.written():
+        if not name.endswith((".json", ".erased")):
+            store.objects.fetch(name, scratch)
+            found |= set(pl.read_parquet(scratch)["customer"])
+    return found
+
+
+# The first ends after the second has looked for a tombstone, or after it has written what is left.
+@pytest.mark.parametrize("at", ["count", "bury"])
+@pytest.mark.parametrize("second", [ANNA, Erasure("bert", frozenset())])
+def test_of_two_erasures_at_once_each_leaves_nobody_it_was_asked_for(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Erasure, at: str
+) -> None:
+    here, there = machine("a"), machine("b")
+    old = here.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    count, bury, first = Erasure.count, SnapshotStore.bury, list[Erased]()
+
+    def counting(self: Erasure, file: Path) -> int:
+        found = count(self, file)
+        if at == "count" and not first and file.parent == there.directory:
+            first.extend(erase_snapshots(here, ANNA, 0, really=True))
+        return found
+
+    def burying(self: SnapshotStore, digest: str, tombstone: str) -> bool:
+        if at == "bury" and not first and self is there:
+            first.extend(erase_snapshots(here, ANNA, 0, really=True))
+        return bury(self, digest, tombstone)
+
+    monkeypatch.setattr(Erasure, "count", counting)
+    monkeypatch.setattr(SnapshotStore, "bury", burying)
+    done = erase_snapshots(there, second, 0, really=True)
+    assert first
+    assert {one.kept for one in (*first, *done)} == {None}
+    assert in_store(here, tmp_path / "look") == {"bert", "carl"} - {second.entity}
+    found = here.find(old.digest)
+    assert found is not None
+    assert (found.digest, found.rows) == (done[-1].became, 8 if second is ANNA else 7)
+    assert here.tombstone(found.digest) is None
+    assert not list(there.directory.glob("*.parquet")), "it held no rows before, and holds none now"
+
+
+def test_a_machine_that_sends_while_another_erases_does_not_bring_the_person_back(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machine("a"), machine("b")
+    old = here.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    send, done = SnapshotStore.send, list[Erased]()
+
+    def late(store: SnapshotStore, digest: str) -> bool:
+        if store is there and not done:
+            done.extend(erase_snapshots(here, ANNA, 0, really=True))
+        return send(store, digest)
+
+    monkeypatch.setattr(SnapshotStore, "send", late)
+    made = there.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    assert [made.digest] == [one.became for one in done]
+    assert in_store(here, tmp_path / "look") == {"bert", "carl"}
+    assert not there.rows_path(old.digest).exists()
+    found = machine("c").find(old.digest)
+    assert found is not None
+    assert found.digest == made.digest
+
+
+def test_tombstones_in_a_circle_end_the_walk(machine: Machine) -> None:
+    here = machine("a")
+    made = here.write(snapshot_frame(0, 10), {"model": "bank"})
+    assert here.bury(made.digest, json.dumps({"became": made.digest}))
+    assert not here.bury(made.digest, json.dumps({"became": "0" * 64})), "the first stays"
+    for ask in (here.local, here.find, machine("b").find):
+        with pytest.raises(SnapshotError, match="leads back to itself"):
+            ask(made.digest)
+
+
+def test_what_a_killed_machine_left_half_sent_is_erased_after_a_day_and_told_before(tmp_path: Path) -> None:
+    folder = tmp_path / "nas"
+    folder.mkdir()
+    store = SnapshotStore(tmp_path / "a", objects=ObjectStore(f"file://{folder}"))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalFileSystem, "mv", die)
+        patch.setattr(LocalFileSystem, "rm_file", die)
+        with pytest.raises(Killed):
+            store.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    (left,) = folder.iterdir()
+    assert "anna" in pl.read_parquet(left)["customer"]
+    other = SnapshotStore(tmp_path / "b", objects=store.objects)
+    (told,) = erase_snapshots(other, ANNA, 0, really=True)
+    assert (told.file.name, "not written to its end" in str(told.kept)) == (left.name, True)
+    os.utime(left, (0, 0))
+    assert erase_snapshots(other, ANNA, 0, really=True) == []
+    assert not left.exists()
+
+
+def test_files_in_a_shared_folder_are_read_by_the_group_alone(tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir()
+    store = SnapshotStore(tmp_path / "a", objects=ObjectStore(f"file://{tmp_path}/nas"))
+    store.write(snapshot_frame(0, 10), {"model": "bank"})
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "nas").iterdir()} == {0o640}
+
+
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/nas/rows"
+    store = SnapshotStore(tmp_path / "a", objects=ObjectStore(url))
+    (told,) = erase_snapshots(store, ANNA, 0, really=True)
+    assert f"there is nothing at {url}: is it the right place, and mounted?" in str(told.kept)
+    with pytest.raises(Retryable, match="could not write"):
+        store.write(snapshot_frame(0, 10), {"model": "bank"})
+    assert not (tmp_path / "nas").exists(), "on a disk of this machine it would hide below the mounted one"
+    assert _object_store(url).outcome == "failed"
+    (tmp_path / "nas" / "rows").mkdir(parents=True)
+    assert _object_store(url).outcome == "ok"
+    assert not list((tmp_path / "nas" / "rows").iterdir())
+
+
+def test_a_store_that_says_nothing_is_given_up_within_a_limit_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(object_store, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(LocalFileSystem, "info", lambda *_, **__: free.wait(20))
+    store = SnapshotStore(tmp_path / "a", objects=ObjectStore(f"file://{tmp_path}"))
+    try:
+        with pytest.raises(Retryable, match="no answer within"):
+            store.find("0" * 64)
+    finally:
+        free.set()
+
+
+def test_a_damaged_copy_is_brought_again_and_damage_in_the_store_is_told_of_there(machine: Machine) -> None:
+    here = machine("a")
+    made = here.write(snapshot_frame(0, 10), {"model": "bank"})
+    whole = made.path.read_bytes()
+    made.path.write_bytes(b"x" + whole[1:])
+    assert here.find(made.digest) == made
+    assert made.path.read_bytes() == whole
+    assert here.objects is not None
+    made.path.write_bytes(whole[:50])
+    here.objects.send(made.path)
+    other = machine("b")
+    with pytest.raises(SnapshotError, match="is damaged") as told:
+        other.find(made.digest)
+    assert here.place in str(told.value)
+    # A cut upload: who has the rows whole sends them again.
+    made.path.write_bytes(whole)
+    here.write(snapshot_frame(0, 10), {"model": "bank"})
+    assert other.find(made.digest) is not None
+
+
+def test_a_manifest_that_cannot_be_read_keeps_no_other_back(machine: Machine, tmp_path: Path) -> None:
+    here = machine("a")
+    old = here.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    other = here.write(snapshot_frame(50, 10, prefix="f", customer=CUSTOMERS), {"model": "bank"})
+    assert here.objects is not None
+    other.path.with_suffix(".json").write_text("{")
+    here.objects.send(other.path.with_suffix(".json"))
+    kept = {one.digest: one.kept for one in erase_snapshots(machine("b"), ANNA, 0, really=True)}
+    assert kept[old.digest] is None
+    assert "cannot be read" in str(kept[other.digest])
+    assert here.prune(lambda: [other.digest], 0.0) == []
+    assert machine("c").prune(lambda: [other.digest], 4e9) != []
+    assert f"{other.digest}.parquet" in written(here)
+
+
+def test_a_driver_that_knows_no_times_erases_and_deletes_nothing_for_its_age(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for driver in (LocalFileSystem, MemoryFileSystem):
+        monkeypatch.setattr(driver, "modified", fsspec.AbstractFileSystem.modified)
+    here = machine("a")
+    old = here.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    assert here.prune(tuple, 4e9) == []
+    assert [one.digest for one in erase_snapshots(machine("b"), ANNA, 0, really=True)] == [old.digest]
+    assert in_store(here, tmp_path / "look") == {"bert", "carl"}
+    assert here.objects is not None
+    assert _object_store(here.objects.url).outcome == "warning"
+
+
+def test_a_driver_that_fails_to_begin_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("no credentials")
+
+    monkeypatch.setattr(LocalFileSystem, "__init__", refuse)
+    store = SnapshotStore(tmp_path / "a", objects=ObjectStore(f"file://{tmp_path}/{uuid.uuid4().hex}"))
+    LocalFileSystem.clear_instance_cache()
+    with pytest.raises(Retryable, match="ValueError: no credentials") as told:
+        store.find("0" * 64)
+    assert "pip install" not in str(told.value)
+
+
+def test_whoever_may_only_read_a_copy_finds_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = machine("a").write(snapshot_frame(0, 10), {"model": "bank"})
+
+    def refuse(_: Path) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.files.unfinished", refuse)
+    assert machine("a").find(made.digest) == made

@@ -15,9 +15,10 @@ from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
 from stationkeeper.retrain.snapshot import TrainingTable
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
+from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
-from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, merge_base
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore, merge_base
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Partition
