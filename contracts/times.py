@@ -86,6 +86,21 @@ def day_numbers(days: Iterable[date]) -> frozenset[int]:
     return frozenset((day - date(1970, 1, 1)).days for day in days)
 
 
+def check_day(value: object) -> date:
+    """Return a day such as ``2026-12-25``; raises ``ValueError`` for all else: a number says of no day which it is."""
+    try:
+        if type(value) is date:
+            return value
+        return date.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise ValueError(f"{value!r:.80} is no day; write year, month and day, such as 2026-12-25") from error
+
+
+def days_between(start: int, end: int, timezone: str) -> range:
+    """Return the numbers of the days (``day_number``) that lie in part within start <= ms < end."""
+    return range(day_number(start, timezone), day_number(max(start, end - 1), timezone) + 1)
+
+
 def day_number(ms: int, timezone: str) -> int:
     """Return how many days after 1970-01-01 the clock on the wall of a zone stands. By hand: 0 from 0 to 86 399 999."""
     return local_ms(ms, timezone) // _UNITS["d"]

@@ -15,8 +15,11 @@ PROGRESS_MS = 1_000
 
 # Written first in every record, so that an older build refuses a newer record instead of misreading it.
 FORMAT: Final = 2
-READ: Final = (1, 2)
-"""1: the counts of a pane's block are whole vectors. 2: or those that are not zero, with the steps between them."""
+BY_PROBABILITY: Final = 3
+READ: Final = (1, 2, 3)
+"""1: the counts of a pane's block are whole vectors. 2: or those that are not zero, with the steps between them. 3:
+right answers of several classes are scored by their probability; written only where there are any, for builds before
+would take them for another concept."""
 
 # Half of Kafka's default limit of 1 MiB for a record, so that keys, headers and a part that hardly compresses fit.
 PART_BYTES: Final = 512 * 1024
@@ -185,6 +188,12 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     sums: bytes = b""
     corrected: int = 0
 
+    @property
+    def by_probability(self) -> bool:
+        """Whether right answers of several classes are among the scores, which else count no label but positives."""
+        scored, confusion = np.frombuffer(self.scored, "<i8"), np.frombuffer(self.confusion, "<i8")
+        return int(scored[1::2].sum()) != int(confusion[0:3:2].sum())
+
 
 class JoinBatch(_Record, frozen=True, tag="join"):
     """Rows of one side for the label join, one model (and version), as a structured array ``JOIN_ROW``."""
@@ -234,14 +243,15 @@ _decoder = msgspec.msgpack.Decoder(list[Record])
 def encode(records: list[Record]) -> bytes:
     """Pack records into one value: a format byte, then zstd of a msgpack list."""
     packed = _encoder.encode(records)
-    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
+    newest = any(isinstance(one, OutcomeDelta) and one.by_probability for one in records)
+    return bytes((BY_PROBABILITY if newest else FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
 
 
 def decode(value: bytes) -> list[Record]:
     """Unpack a value written by ``encode``; raises ``WireError`` on another format or damage."""
     if not value or value[0] not in READ:
         found = value[0] if value else "nothing"
-        raise WireError(f"binary record has format {found}, this version reads 1 to {FORMAT}; upgrade this role")
+        raise WireError(f"binary record has format {found}, this version reads 1 to {READ[-1]}; upgrade this role")
     try:
         packed = zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
         return _decoder.decode(packed)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive, Settings
-from stationkeeper.contracts.times import UTC_ZONE, check_timezone, format_duration
+from stationkeeper.contracts.times import UTC_ZONE, check_day, check_timezone, format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules
@@ -200,8 +200,8 @@ class ModelSettings(Settings):
     ``timezone`` is the IANA name of the zone whose clock traffic follows: hours and days that references and live panes
     teach are local, so that a change of the clock is no odd evening. Panes, budgets and times in messages stay in UTC.
     A changed zone moves what live panes taught of traffic at once; a reference keeps its own until the next is made.
-    ``holidays`` are days, by that clock, on which traffic is not like other days': drift and volume of their panes are
-    neither judged nor learned from, broken data and labels as ever.
+    ``holidays`` are days, by that clock, on which traffic is not like other days': drift and volume of panes that
+    lie in part on them are neither judged nor learned from, broken data and labels as ever.
     """
 
     name: Name
@@ -249,7 +249,7 @@ class ModelSettings(Settings):
     # The core's point; 0 finds a loss of a point within days, and calls the reference's own wear by its name too.
     error_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     timezone: Annotated[str, AfterValidator(check_timezone)] = UTC_ZONE
-    holidays: tuple[date, ...] = ()
+    holidays: tuple[Annotated[date, BeforeValidator(check_day)], ...] = ()
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

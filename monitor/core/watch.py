@@ -7,7 +7,7 @@ from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
-from stationkeeper.contracts.times import UTC_ZONE, day_number
+from stationkeeper.contracts.times import UTC_ZONE, days_between
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.charts import Chart
@@ -174,7 +174,7 @@ class Watch:
         self.window.advance(pane.end)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
         # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
-        holiday = declared(self.settings, pane.start)
+        holiday = declared(self.settings, pane)
         findings = [*self.quality.step(pane, elapsed, holiday=holiday), *([] if beside is None else [beside])]
         if self.fairness is not None:
             findings += self.fairness.step(elapsed)
@@ -319,9 +319,11 @@ class Watch:
         )
 
 
-def declared(settings: WatchSettings, start: int) -> bool:
-    """Return whether a pane begins on a day that was declared to be none like the others."""
-    return bool(settings.holidays) and day_number(start, settings.timezone) in settings.holidays
+def declared(settings: WatchSettings, pane: Pane) -> bool:
+    """Return whether a pane lies in part on a day that was declared to be none like the others."""
+    # Panes are aligned to UTC: one of a day holds parts of two days of most zones.
+    days = days_between(pane.start, pane.end, settings.timezone) if settings.holidays else ()
+    return any(day in settings.holidays for day in days)
 
 
 def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Finding]:

@@ -5,7 +5,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stationkeeper.contracts import wire
 from stationkeeper.contracts.wire import (
+    BY_PROBABILITY,
     FORMAT,
     JOIN_ROW,
     MOST_STEPS,
@@ -144,6 +146,26 @@ def test_a_join_row_is_28_bytes_and_comes_back_by_column():
 def test_what_this_version_cannot_read_is_refused_with_a_reason(value):
     with pytest.raises(WireError, match=r"format|damaged"):
         decode(value)
+
+
+def outcome(confusion: list[int], scored: dict[tuple[int, int], int]) -> OutcomeDelta:
+    table = np.zeros((SCORE_BINS, 2), np.int64)
+    for place, rows in scored.items():
+        table[place] = rows
+    return OutcomeDelta("m", "1", "", 0, 60_000, 10, 60_000, pack(np.array(confusion)), pack(table.ravel()), 0, 0)
+
+
+def test_right_answers_scored_by_probability_are_refused_by_builds_that_would_take_them_for_positives(monkeypatch):
+    two = outcome([3, 1, 2, 4], {(20, 1): 5, (4, 0): 5})
+    bare = outcome([0, 2, 0, 8], {(31, 0): 8, (0, 0): 2})
+    several = outcome([0, 2, 0, 8], {(20, 1): 6, (31, 0): 2, (4, 0): 2})
+    assert [encode([one])[0] for one in (two, bare, several)] == [FORMAT, FORMAT, BY_PROBABILITY]
+    assert decode(encode([two, several])) == [two, several]
+    # What the build before reads.
+    monkeypatch.setattr(wire, "READ", (1, 2))
+    assert decode(encode([two, bare])) == [two, bare]
+    with pytest.raises(WireError, match="has format 3, this version reads 1 to 2; upgrade this role"):
+        decode(encode([two, several]))
 
 
 def test_score_bins_are_equal_steps_of_log_odds():

@@ -10,7 +10,7 @@ from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.detect import ETA, FACTOR_WEIGHTS, FACTORS, OneSided, level_of_score
 from stationkeeper.monitor.core.finding import NONE, Finding
-from stationkeeper.monitor.core.performance.performance import OutcomePane, PerformanceState
+from stationkeeper.monitor.core.performance.performance import OutcomePane, PerformanceState, labels_mark
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import (
     Counts,
@@ -124,8 +124,9 @@ class ErrorSize:
         """Return what ``restore`` needs; what a rate has beside, numbers do not."""
         # Twice, because the field has no default: a state without it could not be read by builds before.
         mine = self.error.state()
-        return PerformanceState(error=mine, concept=mine)
+        return PerformanceState(error=mine, concept=mine, labels=labels_mark(self.labels))
 
     def restore(self, state: PerformanceState) -> None:
-        """Take over the detector whose ``state`` this was."""
-        self.error.restore(state.error)
+        """Take over the detector whose ``state`` this was; evidence against other labels is none against these."""
+        if state.labels in {None, labels_mark(self.labels)}:
+            self.error.restore(state.error)

@@ -48,8 +48,7 @@ def estimate(scores: Counts, labels: Labels, threshold: float) -> Estimate:
     told; answers without a probability count as unknown. By hand: 6 answers of .9 and 4 of .4, right in 80 of 100 and
     40 of 100 on the reference: accuracy .64, variance (6 x .16 + 4 x .24) / 100 + (.36 x .16 + .16 x .24) / 100.
     """
-    scored = labels.scored.copy()
-    scored[0] *= not labels.several
+    scored = with_scores(labels.scored, labels)
     pool, positives, rows = isotonic(scored)
     # Jeffreys' share for the variance: a pool without positives is not sure to have none.
     likely = (positives + 0.5) / (rows + 1.0)
@@ -105,8 +104,13 @@ class ErrorSplit:
 
 def thin_share(scored: Counts, labels: Labels) -> float:
     """Return the share of rows scored int64[32, 2] in score bins with fewer than ``FEW_ROWS`` of the reference's."""
-    thin = labels.scored.sum(1) < FEW_ROWS
+    scored, thin = with_scores(scored, labels), labels.scored.sum(1) < FEW_ROWS
     return float(scored[thin].sum() / max(scored.sum(), 1))
+
+
+def with_scores(scored: Counts, labels: Labels) -> Counts:
+    """Return the rows int64[32, 2] of which a score says something: of several classes none of bin 0, without one."""
+    return np.where((np.arange(len(scored)) > 0)[:, None], scored, 0) if labels.several else scored
 
 
 def split_errors(scored: Counts, labels: Labels, error_rate: float, threshold: float) -> ErrorSplit | None:
@@ -115,19 +119,23 @@ def split_errors(scored: Counts, labels: Labels, error_rate: float, threshold: f
     Reweighting: the reference's error by score bin, at the scores of today, is what the same concept lets expect; what
     is above it no mix explains (Shimodaira 2000). A threshold inside a score bin makes the estimate wrong by the rows
     of that bin on its other side: by how much, the reference's own errors tell; it grows with the rows in that bin.
-    None for several classes and numbers, whose rows have no such score, and where more than ``MOST_THIN`` of the rows
-    have scores that the reference hardly has.
+    None for numbers and for several classes without probabilities, whose rows have no such score, and where more than
+    ``MOST_THIN`` of the rows have scores that the reference hardly has. Of several classes the answers with a
+    probability are compared with those that had one: of the others nothing is expected.
     By hand: bins wrong in 10 % and 30 % of rows, half each before and one in four to three now: .20 to .25 by the mix;
     of .27 seen, .02 are the concept's.
     """
-    if labels.numeric or not labels.scored[:, 1].any() or not scored.any() or thin_share(scored, labels) > MOST_THIN:
+    known, scored = with_scores(labels.scored, labels), with_scores(scored, labels)
+    if labels.numeric or not known[:, 1].any() or not scored.any() or thin_share(scored, labels) > MOST_THIN:
         return None
-    before, expected = (estimate(one.sum(1), labels, threshold) for one in (labels.scored, scored))
+    before, expected = (estimate(one.sum(1), labels, threshold) for one in (known, scored))
     usual, now = before.measures["accuracy"], expected.measures["accuracy"]
     at = int(score_bin(np.array([threshold]))[0])
-    cut, cut_now = (float(one[at].sum() / max(one.sum(), 1)) for one in (labels.scored, scored))
+    cut, cut_now = (float(one[at].sum() / max(one.sum(), 1)) for one in (known, scored))
     bias = usual.value - (1 - labels.error_rate)
-    right = 1 - error_rate + (bias * cut_now / cut if cut and not labels.several else bias)
+    right = 1 - error_rate + (bias * cut_now / cut if cut else bias)
+    if labels.several:
+        right = float(scored[:, 1].sum() / scored.sum())
     return ErrorSplit(usual.value - now.value, now.value - right, now.low - right, now.high - right)
 
 

@@ -1,5 +1,6 @@
 """Whether a model that answers one of two or several is wrong more often, or its scores mean something else."""
 
+import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from stationkeeper.monitor.core.detect import (
     level_of_score,
 )
 from stationkeeper.monitor.core.finding import NONE, Finding
+from stationkeeper.monitor.core.performance.estimate import with_scores
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
 
@@ -74,11 +76,23 @@ class OutcomePane:
 
 
 class PerformanceState(State, frozen=True):
-    """Evidence of both detectors; builds before the running rate lack its state, and it starts from the reference."""
+    """Evidence of both detectors; builds before the running rate lack its state, and it starts from the reference.
+
+    ``labels`` is the mark of the labelled reference that it speaks of (``labels_mark``); builds before told none.
+    """
 
     error: EvidenceState
     concept: EvidenceState
     running: RunningRateState | None = None
+    labels: int | None = None
+
+
+def labels_mark(labels: Labels) -> int:
+    """Return a number that tells labelled references apart, 32 bits: the digest of a reference leaves them out.
+
+    Neither phi, which is learned, nor sums, which nothing is judged by, are in it.
+    """
+    return zlib.crc32(labels.scored.tobytes() + labels.confusion.tobytes())
 
 
 class Performance:
@@ -100,10 +114,11 @@ class Performance:
         threshold = log_thresholds(alpha / 2, [1.0], 2)
         wrong = int(labels.confusion[1] + labels.confusion[2])
         self.error = RateDetector([wrong], [labels.rows], [tolerance], eta, threshold, labels.phi)
-        totals = self._told(labels.scored).sum(1)
+        told = with_scores(labels.scored, labels)
+        totals = told.sum(1)
         self._region = rank_grid(totals, REGIONS)
         self.regions = int(self._region.max()) + 1
-        hits, rows = self._successes(self._told(labels.scored))
+        hits, rows = self._successes(told)
         usable = rows > 0
         limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
         # A region without reference rows gets a rate that nothing exceeds, so that positions stay what they are.
@@ -164,16 +179,25 @@ class Performance:
 
     def _counts(self, scored: Counts, confusion: Counts) -> tuple[Counts, Counts]:
         """Errors, then positives and negatives of the known regions, and the rows behind each."""
-        hits, rows = self._successes(self._told(scored))
+        hits, rows = self._successes(with_scores(scored, self.labels))
         wrong, total = confusion[1] + confusion[2], confusion.sum()
         return np.append(wrong, np.where(self._known, hits, 0)), np.append(total, np.where(self._known, rows, 0))
 
     def state(self) -> PerformanceState:
         """Return what ``restore`` needs."""
-        return PerformanceState(error=self.error.state(), concept=self.concept.state(), running=self.running.state())
+        return PerformanceState(
+            error=self.error.state(),
+            concept=self.concept.state(),
+            running=self.running.state(),
+            labels=labels_mark(self.labels),
+        )
 
     def restore(self, state: PerformanceState) -> None:
-        """Take over the detectors whose ``state`` this was."""
+        """Take over the detectors whose ``state`` this was; evidence against other labels is none against these."""
+        # Of builds that told no labels the shape alone says that they were others.
+        other = state.concept.log_m.shape != self.concept.evidence.log_m.shape
+        if other or state.labels not in {None, labels_mark(self.labels)}:
+            return
         self.error.restore(state.error)
         self.concept.restore(state.concept)
         # Evidence of builds before it starts from the reference, as on the first day.
@@ -212,10 +236,6 @@ class Performance:
         np.add.at(table, self._region, scored)
         rows = table.sum(1)
         return np.concatenate([table[:, 1], table[:, 0]]), np.concatenate([rows, rows])
-
-    def _told(self, scored: Counts) -> Counts:
-        """The rows of which a score says something: of several classes not those without a probability, in bin 0."""
-        return np.where((np.arange(len(scored)) > 0)[:, None], scored, 0) if self.labels.several else scored
 
     def _names(self) -> tuple[str, ...]:
         edges = [0.0, *SCORE_EDGES.tolist(), 1.0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.performance.estimate import FEW_ROWS, MOST_THIN, split_errors, thin_share
+from stationkeeper.monitor.core.performance.estimate import FEW_ROWS, MOST_THIN, split_errors, thin_share, with_scores
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Labels, error_middles
 
@@ -122,6 +122,7 @@ def explain_calibration(labels: Labels, scored: Counts) -> tuple[str, float, Map
     of 100 now, beside one with 10 and 12: "positive in 20.0% of 100 labelled rows, 80.0% at these scores on the
     reference".
     """
+    scored = with_scores(scored, labels)
     usual, now = labels.scored.sum(1), scored.sum(1)
     # Scores that the reference has no label of stood for nothing.
     expected = now * labels.scored[:, 1] / np.maximum(usual, 1)

@@ -104,7 +104,7 @@ class Quality:
             return found
         found += [*self.rules.step(pane)]
         # What pages says a rate's rise before the trace of it does.
-        rates = self.rates.step(pane, elapsed)
+        rates = self.rates.step(pane, elapsed, holiday=holiday)
         said = {finding.key for finding in rates}
         found += [*rates, *(one for one in self.traces.step(pane, elapsed) if one.key not in said)]
         if holiday:

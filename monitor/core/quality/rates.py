@@ -61,6 +61,7 @@ class QualityRates:
         allowed = [share for _, share in DUPLICATES_AND_LATE.values()]
         known = [self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan]
         hits, trials, slack = zip(*known, *((0.0, _EXACT_ROWS, share) for share in allowed), strict=True)
+        self._moving = np.array([check in _IN_RUNS for _, check in plan] + [False] * len(allowed))
         limits = log_thresholds(alpha, np.ones(len(hits)))
         runs = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
         phi = [runs[i] if check in _IN_RUNS else 1.0 for i, check in plan]
@@ -75,12 +76,14 @@ class QualityRates:
             [*held, *(False for _ in allowed)],
         )
 
-    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
-        """Take a closed pane with rows."""
+    def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
+        """Take a closed pane with rows; of a ``holiday`` nothing is learned of rates that are drift."""
         counted = np.concatenate([pane.counts[self._at], pane.counts[self._pane_at]])
         trials = np.full(len(counted), pane.rows)
         # Duplicates and late rows are not among the pane's rows: each is a share of the rows and itself.
         trials[-len(self._pane_at) :] += counted[-len(self._pane_at) :]
+        if holiday:
+            trials[self._moving] = 0
         scores = self.detector.step(np.minimum(counted, trials), trials, pane.start, elapsed)
         levels = level_of(scores.score, scores.log_threshold)
         return [

@@ -4,12 +4,15 @@ from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
-from stationkeeper.contracts.times import day_number, day_numbers
+from stationkeeper.contracts.times import check_day, day_number, day_numbers, days_between
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.reasons import Check
+from stationkeeper.monitor.core.watch import Watch, WatchSettings, declared
+from stationkeeper.monitor.settings import ModelSettings
 from tests.monitor.rig import reference
 
 HOUR = 3_600_000
@@ -66,3 +69,47 @@ def test_a_declared_day_says_nothing_of_drift_and_the_next_pages():
 def test_broken_data_pages_also_on_a_declared_day():
     found = played(NOON - 12 * HOUR, 24, moved=False, nulls=True, holidays=CHRISTMAS)
     assert any(one.level is Level.PAGE and one.kind is VerdictKind.DATA_QUALITY for one in found)
+
+
+def test_a_pane_is_passed_over_for_every_part_of_a_declared_day():
+    """Panes are aligned to UTC: of New York's 25th a pane of a day that begins on it holds a fifth."""
+    day = NOON - 12 * HOUR
+    assert list(days_between(day, day + 24 * HOUR, "UTC")) == list(CHRISTMAS)
+    (number,) = CHRISTMAS
+    assert list(days_between(day, day + 24 * HOUR, "America/New_York")) == [number - 1, number]
+    settings = WatchSettings(holidays=CHRISTMAS, timezone="America/New_York")
+    counts = np.zeros(1, np.int64)
+    found = [declared(settings, Pane(day + days * 24 * HOUR, 24 * HOUR, 0, counts)) for days in (-1, 0, 1, 2)]
+    assert found == [False, True, True, False]
+    # The first hour after midnight is no longer the day.
+    hours = [declared(settings, Pane(day + hour * HOUR, HOUR, 0, counts)) for hour in (4, 5, 28, 29)]
+    assert hours == [False, True, True, False]
+
+
+def test_a_declared_day_teaches_no_rate_of_values_outside_the_range():
+    made = reference()
+    watches = [Watch(made, settings=WatchSettings(adoption=None, holidays=days)) for days in (CHRISTMAS, frozenset())]
+    usual = np.zeros(made.layout.width, np.int64)
+    for subject in made.subjects:
+        mine = made.layout[subject.name].histogram
+        usual[mine] = np.random.default_rng(1).multinomial(500, subject.counts / subject.counts.sum())
+    odd = usual.copy()
+    odd[[made.layout["amount"].counter(name) for name in ("above", "null")]] = 5
+    learned = []
+    for watch in watches:
+        watch.step(Pane(NOON - 24 * HOUR, HOUR, 500, usual))
+        before = [watch.quality.margin("amount", check) for check in (Check.ABOVE, Check.NULL)]
+        watch.step(Pane(NOON, HOUR, 500, odd))
+        after = [watch.quality.margin("amount", check) for check in (Check.ABOVE, Check.NULL)]
+        learned.append([now - then for now, then in zip(after, before, strict=True)])
+    assert learned[0][0] == 0
+    assert learned[1][0] > 1
+    # What is broken is broken on such a day too.
+    assert learned[0][1] == learned[1][1] > 1
+
+
+@pytest.mark.parametrize("day", [1_767_225_600, "1767225600", True, "25.12.2026", "2026-12-25T10:00:00"])
+def test_what_is_no_day_is_refused_with_what_to_write(day: object):
+    with pytest.raises(ValueError, match="is no day; write year, month and day, such as 2026-12-25"):
+        ModelSettings(name="m", predictions="p", holidays=(day,))  # type: ignore[arg-type]
+    assert check_day("2026-12-25") == check_day(date(2026, 12, 25)) == date(2026, 12, 25)

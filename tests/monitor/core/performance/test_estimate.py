@@ -191,3 +191,20 @@ def test_rows_by_probability_are_the_same_rows_and_counted_twice_the_same(rows: 
         scored[(place, right) if place else (31 * right, 0)] += 1
     assert np.array_equal(by_confidence(scored, confusion), wanted)
     assert np.array_equal(by_confidence(wanted, confusion), wanted)
+
+
+def test_answers_without_a_probability_on_one_side_alone_are_no_concept():
+    rng = np.random.default_rng(9)
+    answer, sure, truth = several(rng, 10_000, 0.0)
+    lacking = np.where(rng.random(10_000) < 0.5, np.nan, sure)
+    labels = labels_of(answer, truth, Task.MULTICLASS, 0.5, "1", confidence=lacking)
+    known = judged(Reference("m", "1", (), "", 10_000, task=Task.MULTICLASS, labels=labels))
+    assert known is not None
+    answer, sure, truth = several(rng, 5_000, 0.0)
+    for now in (sure, np.where(rng.random(5_000) < 0.8, np.nan, sure)):
+        told = labels_of(answer, truth, Task.MULTICLASS, 0.5, "1", confidence=now)
+        pane = judged_answers(OutcomePane(0, 1, told.scored, told.confusion), known)
+        split = split_errors(pane.scored, known, told.error_rate, 0.5)
+        assert split is not None
+        assert split.low <= 0 <= split.high
+        assert abs(split.concept) < 0.03

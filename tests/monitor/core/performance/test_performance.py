@@ -1,11 +1,14 @@
 """Errors that rise and scores that stand for something else page; steady ones and small regions do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.contracts.state import replaced
 from stationkeeper.monitor.core.finding import PAGE
-from stationkeeper.monitor.core.performance import OutcomePane, Performance
+from stationkeeper.monitor.core.performance import ErrorSize, OutcomePane, Performance
 from stationkeeper.monitor.core.reference import Labels
 
 
@@ -61,3 +64,37 @@ def test_a_point_of_accuracy_pages_within_two_days_only_without_tolerance(tolera
     after = [f for hour in range(14 * 24, 16 * 24) for f in made.step(pane(hour, lost), 60.0)]
     assert not calm
     assert any(f.level == PAGE and f.kind is VerdictKind.PERFORMANCE for f in after) is pages
+
+
+def test_evidence_against_other_labels_is_not_taken_over():
+    """A table that is profiled again with its probabilities has the digest it had, and other rates to watch."""
+    scored, confusion = labels_of(0.1)
+    first = Performance(Labels(scored, confusion), alpha=1 / 10_000)
+    first.step(OutcomePane(0, 50, *labels_of(0.1, 0.4, 500, seed=1)), 50.0)
+    fewer = np.zeros_like(scored)
+    fewer[28] = scored.sum(0)
+    turned = np.array([confusion[i] for i in (0, 2, 1, 3)])
+    for other in (Labels(fewer, confusion), Labels(scored[:, ::-1].copy(), confusion), Labels(scored, turned)):
+        made = Performance(other, alpha=1 / 10_000)
+        made.restore(first.state())
+        assert made.margin("error_rate") == Performance(other, alpha=1 / 10_000).margin("error_rate")
+    # Dependence is learned later, and builds before told no labels: both go on.
+    for state in (first.state(), replaced(first.state(), labels=None)):
+        again = Performance(replace(first.labels, phi=2.0), alpha=1 / 10_000)
+        again.restore(state)
+        assert again.margin("error_rate") == first.margin("error_rate")
+    # Of builds before only the shape tells.
+    made = Performance(Labels(fewer, confusion), alpha=1 / 10_000)
+    made.restore(replaced(first.state(), labels=None))
+    assert made.margin("error_rate") == Performance(made.labels, alpha=1 / 10_000).margin("error_rate")
+
+
+def test_evidence_against_the_errors_of_other_numbers_is_not_taken_over():
+    counts = np.zeros((32, 2), np.int64)
+    counts[10] = 500
+    first = ErrorSize(Labels(counts, np.array([0, 0, 0, 1_000])), alpha=1 / 10_000)
+    first.step(OutcomePane(0, 50, counts * 2, np.array([0, 0, 0, 2_000])), 50.0)
+    made = ErrorSize(Labels(counts * 3, np.array([0, 0, 0, 3_000])), alpha=1 / 10_000)
+    usual = made.margin("absolute_error")
+    made.restore(first.state())
+    assert made.margin("absolute_error") == usual != first.margin("absolute_error")
