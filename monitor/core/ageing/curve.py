@@ -120,7 +120,7 @@ class AgeingCurve:
     spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Variance of ``growth``, covariance of both, variance of ``cure``."""
     rise: float = 0.0
-    """The largest rise that something was learned from."""
+    """The largest rise of which one promotion, or `PRIOR_PAIRS` retrainings without a version, showed what goes."""
 
     @classmethod
     def fit(cls, history: Sequence[ServedVersion]) -> "AgeingCurve":
@@ -133,7 +133,8 @@ class AgeingCurve:
         # would be sure, and every forecast's interval empty.
         base = max(_loss(fresh), 1 / max(sum(week.rows for week in fresh), 1))
         precision = PRIOR_PAIRS * np.array([(base * _PRIOR_WEEKS) ** 2, (base * _PRIOR_RISE) ** 2])
-        seen = [*_barren_gains(served), *_gains(served)]
+        promoted, barren_ones = list(_gains(served)), list(_barren_gains(served))
+        seen = [*barren_ones, *promoted]
         features = np.array([one for one, _ in seen]).reshape(-1, 2)
         gains = np.array([gain for _, gain in seen])
         normal = np.diag(precision) + features.T @ features
@@ -145,13 +146,15 @@ class AgeingCurve:
         spread = variance * np.linalg.inv(normal)
         # A loss that falls with age would say never to retrain again on the strength of one lucky week.
         growth, cure = np.maximum(found, 0.0).tolist()
-        rise = float(features[:, 1].max(initial=0.0))
+        # One that gave no version may have failed for want of a disk; as many as the prior counts have shown a season.
+        shown = sorted((float(one[1]) for one, _ in barren_ones), reverse=True)[int(PRIOR_PAIRS) - 1 :]
+        rise = max([*shown, *(float(one[1]) for one, _ in promoted)], default=0.0)
         return cls(growth, cure, (float(spread[0, 0]), float(spread[0, 1]), float(spread[1, 1])), rise)
 
     def cured(self, lost: float) -> AgeingForecast:
         """Return how much of a row's loss above the usual one a new version takes away.
 
-        Up to the largest rise that something was learned from it is the share that was learned: seasons rise so far,
+        Up to the largest rise that was shown (`rise`) it is the share that was learned: seasons rise so far,
         and a new version has them too. What lies above no season has shown, so what seasons taught does not damp it: it
         goes by the prior, or by what was learned where that is more. By hand: seasons of 3 points taught .1, then 28
         points are lost: .1 x 3 + .5 x 25 = 12.8 go. No model takes away more than what rose.

@@ -249,6 +249,13 @@ def test_a_loss_beyond_what_seasons_showed_is_not_damped_by_what_they_taught():
     # 28 points: half of the 25 that no season showed are 250 wrong answers in two weeks.
     assert record.of_incident(replaced(season, lost=0.28, low=0.25, high=0.31)) == ""
     assert record.of_incident(replaced(season, lost=0.2, low=0.05, high=0.35)).startswith("not shown to pay so far")
+    # One retraining that gave no version (for want of a disk, say) has not shown that nothing helps; three have.
+    weeks = tuple(Week(at, 1_000, 100 if at < 10 else 380) for at in range(16))
+    harm = Harm("measured", "", "accuracy", 0.28, 0.25, 0.31, 0.9, 500)
+    for barren, says in (((15,), ""), ((13, 14, 15), "will not pay: 0 wrong answers")):
+        record.state = AgeState(versions=(ServedVersion(version="1", weeks=weeks, asked=barren),))
+        assert record.of_incident(harm).startswith(says), barren
+        assert (record.of_incident(harm) == "") == (says == "")
 
 
 def test_what_the_gate_saw_of_a_version_is_kept_with_it_alone():
