@@ -115,6 +115,15 @@ _ESTIMATE_ERROR = Panel(
     ((f"stationkeeper_performance_estimate_error_ratio{{{MODEL}}}", "{{measure}} {{version}} {{segment}}"),),
     unit="percentunit",
 )
+_FAIRNESS = Panel(
+    "Fairness: gaps of segments",
+    "Which segments are answered otherwise than the others, and which of them is an incident (drawn at 100 %)?",
+    (
+        (f"topk(10, abs(stationkeeper_fairness_gap_ratio{{{MODEL}}}))", "{{segment}} {{rate}} {{version}}"),
+        (f"stationkeeper_fairness_gap_told{{{MODEL}}} == 1", "told: {{segment}} {{rate}}"),
+    ),
+    unit="percentunit",
+)
 _DISTANCES = _panel(
     "Distances above their noise",
     "How far have inputs moved, beyond what sampling alone produces?",
@@ -414,6 +423,7 @@ DASHBOARDS = (
             _EXPECTED,
             _AMOUNTS,
             _ESTIMATE_ERROR,
+            _FAIRNESS,
         ),
         (_BY_MODEL,),
     ),

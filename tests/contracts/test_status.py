@@ -68,4 +68,4 @@ def test_a_fleet_is_checked_by_name() -> None:
         "rollouts": [],
     }
     check(fleet, "fleet")
-    assert set(BY_ROLE) == {"tally", "join", "judge", "retrain", "deploy", "fleet"}
+    assert set(BY_ROLE) == {"tally", "join", "judge", "retrain", "deploy", "fleet", "model"}

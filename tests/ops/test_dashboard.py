@@ -47,6 +47,7 @@ def test_every_metric_that_is_exported_is_on_a_dashboard_or_named_here():
         "stationkeeper_build_info",
         "stationkeeper_input_stopped",
         "stationkeeper_model_refused",
+        "stationkeeper_model_served",
         "stationkeeper_stale_after_seconds",
         "stationkeeper_incident_onset_timestamp_seconds",
         "stationkeeper_window_end_timestamp_seconds",
