@@ -120,7 +120,14 @@ def settings(directory: Path, broker: SecuredBroker | None = None) -> Planted:
         },
         "registry": {"timeout": "1s", "retries": 0},
         "targets": [{"kind": "router"}, {"kind": "http"}],
-        "models": {MODEL: {"predictions": "leaks.in", "labels": "leaks.truth", "retrain": {}}},
+        "models": {
+            MODEL: {
+                "predictions": "leaks.in",
+                "labels": "leaks.truth",
+                "retrain": {},
+                "rollout": {"queries": {"one": {"query": "vector(0)", "at_most": 1}}},
+            }
+        },
     }
     return Planted(data, directory)
 
