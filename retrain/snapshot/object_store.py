@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -52,10 +51,11 @@ class ObjectStore:
         """Return our files there, and when each was last written (Unix seconds; infinite where no driver knows)."""
 
         def at(files: Any, path: str) -> float:
-            # Some have no times (ftp): nothing there is ever old, but a person is erased from it as from any other.
-            with suppress(NotImplementedError):
+            try:
                 return float(files.modified(path).timestamp())
-            return math.inf
+            except NotImplementedError:
+                # Some have no times (ftp): nothing there is ever old, but a person is erased from it as from any other.
+                return math.inf
 
         def listed(files: Any, root: str) -> dict[str, float]:
             try:
