@@ -259,8 +259,17 @@ class ServeSettings(Settings):
     # A healthy broker acknowledges in milliseconds and changes a leader within a second; a caller who waits 15 s has
     # gone, and half a second would refuse answers at every change of a leader.
     produce_timeout: Duration = 2_000
-    # Answers of 5 ms share a produce request; with ``ack: produced`` it is part of each answer's time.
-    linger: Duration = 5
+    linger: Duration | None = None
     compression: Literal["lz4", "zstd", "none"] = "lz4"
     # One scores while the other parses and answers; more only help with more processors.
     workers: Annotated[int, Field(ge=1, le=64)] = 2
+
+    @property
+    def linger_ms(self) -> int:
+        """Return how long answers wait for others to share a write: ``linger``, or what suits ``ack``."""
+        if self.linger is not None:
+            return self.linger
+        # With `produced` it is part of each answer's time. With `queued` nobody waits: a write costs the requests
+        # beside it more than a record does, and many records hold them up longer; 25 ms had the lowest 99th percentile
+        # of 5, 10, 25, 50 and 100 over librdkafka. A process that is killed loses so much of its log.
+        return 5 if self.ack == "produced" else 25

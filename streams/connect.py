@@ -1,7 +1,7 @@
-"""Source, sink and reader of the client that the configuration names."""
+"""Source, sink, reader and appender of the client that the configuration names."""
 
 from stationkeeper.streams.errors import Fatal
-from stationkeeper.streams.ports import Reader, Sink, Source
+from stationkeeper.streams.ports import Appender, Reader, Sink, Source
 from stationkeeper.streams.settings import KafkaSettings
 
 _MISSING = "kafka.client is librdkafka, and confluent-kafka is not installed; install stationkeeper[librdkafka]"
@@ -44,3 +44,16 @@ def reader_for(settings: KafkaSettings, name: str) -> Reader:
     from stationkeeper.streams.kafka.reader import KafkaReader
 
     return KafkaReader(settings, name)
+
+
+def appender_for(settings: KafkaSettings, name: str, compression: str | None, delivery_ms: int) -> Appender:
+    """Return a producer without transactions; raises ``Fatal`` when the client's package is missing, ``Retryable``."""
+    if settings.client == "librdkafka":
+        try:
+            from stationkeeper.streams.librdkafka.appender import ConfluentAppender
+        except ImportError as error:
+            raise Fatal(_MISSING) from error
+        return ConfluentAppender(settings, name, compression, delivery_ms)
+    from stationkeeper.streams.kafka.appender import KafkaAppender
+
+    return KafkaAppender(settings, name, compression, delivery_ms)

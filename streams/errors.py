@@ -52,6 +52,10 @@ def unwritable(error: BaseException, ours: Iterable[Path] = ()) -> bool:
     return error.errno in _UNWRITABLE
 
 
+class RecordTooLarge(StreamError):
+    """One record is larger than its topic takes: it alone is lost, and trying it again changes nothing."""
+
+
 class TopicMissing(Retryable):
     """The broker answers and has not the topic: what waits for it waits for whoever makes it."""
 

@@ -1,6 +1,6 @@
 """The ports between Kafka and the roles: batches in, outgoing records out, and the stage that a role is."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -212,6 +212,36 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave the group."""
+
+
+Ended = Callable[[Exception | None], None]
+"""Told once of a record's end: None once every in-sync replica has it, else what kept it from the log."""
+
+
+APPEND_BATCH_BYTES = 512 * 1024
+"""Half of the broker's default max.message.bytes (1 MiB), which it measures by the batch; large enough to compress."""
+APPEND_LINGER_MS = 1
+"""How long an appender waits for the rest of what is being handed over; whoever appends has gathered already."""
+
+
+class Appender(Protocol):
+    """An idempotent producer outside transactions; a key's partition is its CRC-32 modulo their number.
+
+    One that failed a record fails those behind it, too: it is closed, and the next writes them again.
+    """
+
+    def know(self, topic: str) -> None:
+        """Learn a topic's partitions; raises ``Retryable`` while nobody tells them."""
+
+    def append(self, topic: str, key: bytes, value: bytes, ended: Ended) -> None:
+        """Hand over one record of a known topic; raises what ``ended`` would have been told.
+
+        ``ended`` is called from any thread, also within this call, with ``RecordTooLarge`` for that record alone, and
+        with ``Retryable`` for whatever may be over in a moment.
+        """
+
+    def close(self) -> None:
+        """Let go without waiting; what had not ended may end later, or never."""
 
 
 class Sink(Protocol):

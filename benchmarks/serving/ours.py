@@ -1,4 +1,4 @@
-"""Our server alone in a process: ``ours.py PORT BOOTSTRAP MODELS ACK`` with a real rollouts topic and a real log."""
+"""Our server alone in a process: ``ours.py PORT BOOTSTRAP MODELS ACK CLIENT`` with real topics."""
 
 import sys
 from pathlib import Path
@@ -24,9 +24,9 @@ class Directories:
         return self.root / model / version
 
 
-def main(port: str, bootstrap: str, models: str, ack: str) -> None:
+def main(port: str, bootstrap: str, models: str, ack: str, client: str) -> None:
     """Serve until ended."""
-    kafka = KafkaSettings.model_validate({"bootstrap": bootstrap, "prefix": "serving"})
+    kafka = KafkaSettings.model_validate({"bootstrap": bootstrap, "prefix": "serving", "client": client})
     settings = ServeSettings.model_validate({"ack": ack})
     router = Router(
         settings,

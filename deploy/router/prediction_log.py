@@ -2,28 +2,24 @@
 
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import structlog
-from kafka import KafkaProducer
-from kafka.errors import MessageSizeTooLargeError
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.deploy.router.backlog import Backlog, LogBatch, Unlogged
+from stationkeeper.deploy.router.backlog import IN_FLIGHT, Backlog, LogBatch, Unlogged
 from stationkeeper.deploy.settings import ServeSettings
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.connect import appender_for
+from stationkeeper.streams.errors import RecordTooLarge, Retryable
+from stationkeeper.streams.ports import Appender, Ended
 from stationkeeper.streams.settings import KafkaSettings
 
 _log = structlog.get_logger()
-# Half of the broker's default max.message.bytes (1 MiB), which it measures by the batch; large enough to compress.
-_BATCH_BYTES = 512 * 1024
 # Seconds before a broker that failed is tried again: half doubles the warnings of an outage, double its length.
 _RETRY_S = 1.0
-# How long the writer may stand at a topic whose partitions are not known, while others wait behind it.
-_BLOCK_MS = 2_000
 # Seconds that the answers which wait may take to be written at the end, and again for the thread to end, chosen: half
 # of what most supervisors give a process that stops. What is left is counted as lost.
 _CLOSE_S = 5.0
@@ -50,28 +46,12 @@ class PredictionLog(Protocol):
         """Write what waits and let go."""
 
 
-def _options(kafka: KafkaSettings, serve: ServeSettings) -> dict[str, Any]:
-    return {
-        **kafka.connection(f"{kafka.prefix}.serve"),
-        # An answer that one broker has and loses is one that no monitor counts.
-        "acks": "all",
-        "enable_idempotence": True,
-        "linger_ms": serve.linger,
-        "batch_size": _BATCH_BYTES,
-        "compression_type": None if serve.compression == "none" else serve.compression,
-        "max_block_ms": _BLOCK_MS,
-        # The client refuses less than one request and the linger together; one more millisecond satisfies it.
-        "delivery_timeout_ms": max(serve.produce_timeout, kafka.request_timeout + serve.linger + 1),
-        "max_request_size": kafka.max_message_bytes,
-    }
-
-
-def _let_go(producer: Any) -> None:
+def _let_go(producer: Appender | None) -> None:
     """Close a producer without waiting; whatever it says of it, the writer goes on with the next."""
     if producer is None:
         return
     try:
-        producer.close(timeout=0)
+        producer.close()
     except Exception as error:  # noqa: BLE001 - its records are written again by the next one
         _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", doing="closing a producer", error=str(error))
 
@@ -79,19 +59,23 @@ def _let_go(producer: Any) -> None:
 class KafkaPredictionLog:
     """A queue of at most ``max_pending_rows`` records and the thread that hands them to an idempotent producer.
 
-    ``send`` never waits for the broker. What a producer did not get acknowledged is written again by the next one, in
-    order and as often as it takes, so an outage costs memory up to the bound and, beyond it, answers that are counted
-    (``ack: queued``) or refused (``ack: produced``). One lock guards the backlog and the fields beside it; the
-    producer is called outside it, because its callbacks, which take it, may come at once.
+    ``send`` never waits for the broker, and wakes the thread once for all answers of ``linger``. What a producer did
+    not get acknowledged is written again by the next one, in order and as often as it takes, so an outage costs memory
+    up to the bound and, beyond it, answers that are counted (``ack: queued``) or refused (``ack: produced``). One lock
+    guards the backlog and the fields beside it; the producer is called outside it, because its callbacks, which take
+    it, may come at once.
     """
 
     def __init__(self, kafka: KafkaSettings, serve: ServeSettings) -> None:
-        self._options = _options(kafka, serve)
+        compression = None if serve.compression == "none" else serve.compression
+        name = f"{kafka.prefix}.serve"
+        self._connect: Callable[[], Appender] = partial(appender_for, kafka, name, compression, serve.produce_timeout)
+        self._linger_s = serve.linger_ms / 1_000
         self._bootstrap = kafka.bootstrap
         self._backlog = Backlog(serve.max_pending_rows)
         self._stuck_s = serve.produce_timeout / 1_000
         self._refuses = serve.ack == "produced"
-        self._producer: Any = None
+        self._producer: Appender | None = None
         self._failed: str | None = None
         self._why = ""
         self._closing = self._out_of_time = False
@@ -117,8 +101,11 @@ class KafkaPredictionLog:
                     raise Retryable(f"{self._backlog.rows} answers wait for the log, at most {self._backlog.limit}")
                 self._backlog.lose(topic, len(keys), Unlogged.FULL, time.monotonic())
                 raise Retryable("the answer was not logged: too many wait")
+            # The thread waits for the first, or for its time to pass; the others it finds then.
+            first = self._backlog.next() is None
             self._backlog.add(batch)
-            self._wake.notify_all()
+            if first:
+                self._wake.notify_all()
         return batch.future
 
     def pending(self) -> int:
@@ -161,10 +148,17 @@ class KafkaPredictionLog:
         return f"predictions cannot be logged to {oldest.topic} at {self._bootstrap} for {waited:.0f} s{why}"
 
     def _run(self) -> None:
+        due = False
         while True:
             with self._wake:
-                while not self._stopped() and self._failed is None and self._backlog.next() is None:
-                    self._wake.wait()
+                # All that waits goes when the first is due, also what came a moment ago.
+                due = due and self._backlog.next() is not None
+                while not (self._stopped() or self._failed is not None or due):
+                    first = self._backlog.next()
+                    left = None if first is None else first.since + self._linger_s - time.monotonic()
+                    due = left is not None and (left <= 0 or self._closing)
+                    if not due:
+                        self._wake.wait(left)
                 if self._stopped():
                     return
                 failed, batch = self._failed, self._backlog.next()
@@ -179,9 +173,8 @@ class KafkaPredictionLog:
     def _hand_over(self, batch: LogBatch) -> None:
         """Give the first waiting batch to the producer; what it cannot take goes behind the others."""
         try:
-            if self._producer is None:
-                self._producer = KafkaProducer(**self._options)
-            partitions = len(self._producer.partitions_for(batch.topic))
+            producer = self._producer = self._producer or self._connect()
+            producer.know(batch.topic)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, answers wait and the thread goes on
             why = f"{error}; is the broker up, and does the topic {batch.topic} exist?"
             _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", doing="logging predictions", error=why)
@@ -193,35 +186,26 @@ class KafkaPredictionLog:
             return
         with self._wake:
             attempt = self._backlog.hand_over()
+        ended = self._ended(batch, attempt)
         for key, value in zip(batch.keys, batch.values, strict=True):
             try:
-                # The partition by our own rule: kafka-python hashes keys with murmur2, producers in C with CRC-32, and
-                # an id that is sent again through another of them must meet its first in one partition's dedupe.
-                record = self._producer.send(batch.topic, value, key=key, partition=zlib.crc32(key) % partitions)
-            except MessageSizeTooLargeError:
-                self._too_large(batch, attempt)
-                continue
+                producer.append(batch.topic, key, value, ended)
             except Exception as error:  # noqa: BLE001 - as above: written again by the next producer
-                self._fail(attempt, error)
-                return
-            record.add_callback(self._landed(batch, attempt))
-            record.add_errback(self._not_landed(batch, attempt))
+                ended(error)
+                if not isinstance(error, RecordTooLarge):
+                    return
 
-    def _landed(self, batch: LogBatch, attempt: int) -> Callable[[object], None]:
-        def landed(_metadata: object) -> None:
-            with self._wake:
-                self._one_ended(batch, attempt)
-
-        return landed
-
-    def _not_landed(self, batch: LogBatch, attempt: int) -> Callable[[BaseException], None]:
-        def not_landed(error: BaseException) -> None:
-            if isinstance(error, MessageSizeTooLargeError):
+    def _ended(self, batch: LogBatch, attempt: int) -> Ended:
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                with self._wake:
+                    self._one_ended(batch, attempt)
+            elif isinstance(error, RecordTooLarge):
                 self._too_large(batch, attempt)
             else:
                 self._fail(attempt, error)
 
-        return not_landed
+        return ended
 
     def _too_large(self, batch: LogBatch, attempt: int) -> None:
         """One record that no broker takes: asking again would hold up all others for ever."""
@@ -231,9 +215,12 @@ class KafkaPredictionLog:
                 self._one_ended(batch, attempt)
 
     def _one_ended(self, batch: LogBatch, attempt: int) -> None:
+        full = self._backlog.handed >= IN_FLIGHT
         if self._backlog.ended(batch, attempt):
             self._why = ""
-        self._wake.notify_all()
+        # The thread waits for room, the end for the last; woken at each it would only find that nothing is due.
+        if full or self._closing:
+            self._wake.notify_all()
 
     def _fail(self, attempt: int, error: BaseException) -> None:
         with self._wake:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -19,19 +20,24 @@ from stationkeeper.deploy.router.router import Router
 from stationkeeper.deploy.router.traffic import TrafficTable, wall_ms
 from stationkeeper.deploy.settings import ServeSettings
 from stationkeeper.streams.broker import FoundBroker
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import RecordTooLarge, Retryable
 from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.ports import Ended
 from stationkeeper.streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.broker
-PREDICTIONS = "deploy-test.predictions"
 
 
-@pytest.fixture(scope="module")
-def settings(kafka: FoundBroker) -> KafkaSettings:
-    found = KafkaSettings(bootstrap=kafka.bootstrap, prefix="deploy-test")
+def predictions(settings: KafkaSettings) -> str:
+    return f"{settings.prefix}.predictions"
+
+
+@pytest.fixture(scope="module", params=["kafka-python", "librdkafka"])
+def settings(kafka: FoundBroker, request: pytest.FixtureRequest) -> KafkaSettings:
+    prefix = f"deploy-{request.param}"
+    found = KafkaSettings(bootstrap=kafka.bootstrap, prefix=prefix, client=request.param)
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    admin.create_topics([NewTopic(PREDICTIONS, 3, 1), NewTopic(Topics(found.prefix).rollouts.name, 1, 1)])
+    admin.create_topics([NewTopic(predictions(found), 3, 1), NewTopic(Topics(found.prefix).rollouts.name, 1, 1)])
     admin.close()
     return found
 
@@ -46,7 +52,7 @@ def logged(settings: KafkaSettings) -> list[tuple[int, dict[str, Any]]]:
     reader = KafkaReader(settings, "check")
     found = [
         (batch.partition.index, json.loads(value))
-        for batch in reader.read(reader.partitions(PREDICTIONS))
+        for batch in reader.read(reader.partitions(predictions(settings)))
         for value in batch.values
         if value is not None
     ]
@@ -59,7 +65,7 @@ def test_acknowledged_answers_are_in_the_topic_once_and_an_id_keeps_its_partitio
     traffic = TrafficTable(registry)
     log = KafkaPredictionLog(settings, serve)
     rollouts = Topics(settings.prefix).rollouts.name
-    router = Router(serve, {"fraud": PREDICTIONS}, rollouts, KafkaReader(settings, "serve"), log, traffic)
+    router = Router(serve, {"fraud": predictions(settings)}, rollouts, KafkaReader(settings, "serve"), log, traffic)
     router.start()
     now = wall_ms()
     steady = Rollout(model="fraud", epoch=0, time=to_datetime(now), phase=RolloutPhase.STEADY, champion="1")
@@ -113,14 +119,15 @@ def test_acknowledged_answers_are_in_the_topic_once_and_an_id_keeps_its_partitio
 
 
 def test_answers_wait_for_a_topic_and_a_broker_that_are_not_there_and_the_log_says_so(settings, eventually):
+    nowhere = f"{settings.prefix}.nowhere"
     log = KafkaPredictionLog(settings, ServeSettings(produce_timeout=200))
-    waiting = log.send("deploy-test-nowhere", [b"k"], [b"v"])
-    eventually(lambda: "deploy-test-nowhere" in (log.problem() or ""))
-    with pytest.raises(Retryable, match="cannot be logged to deploy-test-nowhere"):
-        log.send(PREDICTIONS, [b"k"], [b"v"])
+    waiting = log.send(nowhere, [b"k"], [b"v"])
+    eventually(lambda: nowhere in (log.problem() or ""))
+    with pytest.raises(Retryable, match="cannot be logged to " + nowhere):
+        log.send(predictions(settings), [b"k"], [b"v"])
     assert (log.pending(), waiting.done()) == (1, False)
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
-    admin.create_topics([NewTopic("deploy-test-nowhere", 1, 1)])
+    admin.create_topics([NewTopic(nowhere, 1, 1)])
     admin.close()
     waiting.result(30)
     assert (log.pending(), log.problem(), log.unlogged()) == (0, None, {})
@@ -130,41 +137,86 @@ def test_answers_wait_for_a_topic_and_a_broker_that_are_not_there_and_the_log_sa
 def test_a_full_queue_answers_and_counts_or_refuses_and_what_is_left_at_the_end_is_counted(settings):
     away = settings.model_copy(update={"bootstrap": "127.0.0.1:9", "connect_timeout": 200})
     log = KafkaPredictionLog(away, ServeSettings(ack="queued", max_pending_rows=10))
-    log.send(PREDICTIONS, [b"k"] * 8, [b"v"] * 8)
+    log.send(predictions(settings), [b"k"] * 8, [b"v"] * 8)
     with pytest.raises(Retryable, match="too many wait"):
-        log.send(PREDICTIONS, [b"k"] * 8, [b"v"] * 8)
-    assert log.unlogged() == {(PREDICTIONS, "full"): 8}
+        log.send(predictions(settings), [b"k"] * 8, [b"v"] * 8)
+    assert log.unlogged() == {(predictions(settings), "full"): 8}
     assert "predictions are lost" in (log.problem() or "")
-    left = log.send(PREDICTIONS, [b"k"], [b"v"])
+    left = log.send(predictions(settings), [b"k"], [b"v"])
     log.close()
-    assert log.unlogged() == {(PREDICTIONS, "full"): 8, (PREDICTIONS, "closed"): 9}
+    assert log.unlogged() == {(predictions(settings), "full"): 8, (predictions(settings), "closed"): 9}
     assert isinstance(left.exception(1), Retryable)
     refusing = KafkaPredictionLog(away, ServeSettings(max_pending_rows=10))
     with pytest.raises(Retryable, match="at most 10"):
-        refusing.send(PREDICTIONS, [b"k"] * 11, [b"v"] * 11)
+        refusing.send(predictions(settings), [b"k"] * 11, [b"v"] * 11)
     assert refusing.unlogged() == {}
     refusing.close()
 
 
-def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queue(settings):
+class Deaf:
+    """A producer that takes records and tells of none, as one whose broker is paused."""
+
+    def __init__(self) -> None:
+        self.taken: list[Ended] = []
+        self.closed = False
+
+    def know(self, topic: str) -> None:
+        """Every topic is known."""
+
+    def append(self, topic: str, key: bytes, value: bytes, ended: Ended) -> None:
+        self.taken.append(ended)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queue(settings, eventually):
     """What a paused broker does: the producer gives its records up, some without a word; all are written again."""
-    log = KafkaPredictionLog(settings, ServeSettings(linger=2_000))
-    first = log.send(PREDICTIONS, [b"k"] * 10, [b'{"event_id": "again"}'] * 10)
-    while not log._backlog.handed:
-        threading.Event().wait(0.01)
-    before = log._producer
-    log._fail(log._backlog.attempt, RuntimeError("fenced"))
+    log, deaf = KafkaPredictionLog(settings, ServeSettings()), Deaf()
+    connect = log._connect
+    # The first is deaf, the next ones are real.
+    made = iter([deaf])
+    log._connect = lambda: next(made, None) or connect()
+    topic, values = predictions(settings), [b'{"event_id": "again"}'] * 10
+    first = log.send(topic, [b"k"] * 10, values)
+    eventually(lambda: len(deaf.taken) == 10)
+    deaf.taken[3](Retryable("fenced"))
     first.result(30)
-    assert log._producer is not before
+    assert deaf.closed
     assert log.pending() == 0
-    log.send(PREDICTIONS, [b"k"] * 10, [b'{"event_id": "again"}'] * 10).result(30)
-    assert log.pending() == 0
+    # What the one that was let go says now is of nobody's count.
+    deaf.taken[4](None)
+    deaf.taken[5](RecordTooLarge("late"))
+    log.send(topic, [b"k"] * 10, values).result(30)
+    assert (log.pending(), log.unlogged()) == (0, {})
     log.close()
-    assert sum(event["event_id"] == "again" for _, event in logged(settings)) >= 20
+    assert sum(event["event_id"] == "again" for _, event in logged(settings)) == 20
+
+
+def test_answers_of_one_linger_go_together_and_the_first_waits_no_longer_than_it(settings, eventually):
+    log, deaf = KafkaPredictionLog(settings, ServeSettings(ack="queued", linger=300)), Deaf()
+    log._connect = lambda: deaf
+    began = time.monotonic()
+    for _ in range(3):
+        log.send(predictions(settings), [b"k"], [b"v"])
+    eventually(lambda: deaf.taken)
+    assert time.monotonic() - began >= 0.3
+    eventually(lambda: len(deaf.taken) == 3)
+    log.send(predictions(settings), [b"k"], [b"v"])
+    # At its end what waits goes at once.
+    closing = threading.Thread(target=log.close)
+    closing.start()
+    eventually(lambda: len(deaf.taken) == 4)
+    for ended in deaf.taken:
+        ended(None)
+    closing.join(10)
+    assert (log.pending(), log.unlogged()) == (0, {})
 
 
 def test_a_record_that_no_broker_takes_is_counted_and_holds_up_nobody(settings):
     log = KafkaPredictionLog(settings, ServeSettings())
-    log.send(PREDICTIONS, [b"k", b"k"], [b"x" * (settings.max_message_bytes + 1), b'{"event_id": "small"}']).result(30)
-    assert (log.pending(), log.unlogged()) == (0, {(PREDICTIONS, "too_large"): 1})
+    log.send(
+        predictions(settings), [b"k", b"k"], [b"x" * (settings.max_message_bytes + 1), b'{"event_id": "small"}']
+    ).result(30)
+    assert (log.pending(), log.unlogged()) == (0, {(predictions(settings), "too_large"): 1})
     log.close()
