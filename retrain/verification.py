@@ -119,7 +119,7 @@ def _at_home(registry: Registry, store: SnapshotStore, job: TrainingJob, version
     snapshot = store.find(job.digest)
     if snapshot is None:
         raise SnapshotError(
-            f"no snapshot {job.digest} in {store.directory}: run this where the role retrain runs, or it was deleted"
+            f"no snapshot {job.digest} in {store.place}: run this where the role retrain runs, or it was deleted"
         )
     if snapshot.digest != job.digest:
         # Other rows give another model by right: nothing could be said of the one that is asked about.

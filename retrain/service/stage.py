@@ -333,7 +333,7 @@ class Retrain:
             return
         # The role runs on another machine or its disk was emptied; training is seeded and gives the same again.
         if state.stage in (RequestStage.GATE, RequestStage.REGISTERING) and isinstance(error, FileNotFoundError):
-            self._move(state.enter(RequestStage.TRAINING, state.reason, "its files are gone, trained again"), out)
+            self._move(state.enter(RequestStage.TRAINING, state.reason, "files or rows are gone, trained again"), out)
             return
         _log.error(LogEvent.RETRAIN_STAGE.value, request=state.id, stage=state.stage.value, exc_info=error)
         self._move(progress.after_error(state, error), out)

@@ -1,7 +1,7 @@
 """The steps of a retrain that touch the world; each can be repeated after a crash and then gives the same."""
 
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,7 @@ from stationkeeper.retrain.training.job import (
     SCORED_FILE,
     TrainingJob,
 )
+from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition, Reader
 
 
@@ -143,8 +144,9 @@ class Steps:
         champion = self._fetch_champion(state)
         rows = self._read(state, state.end_offsets())
         base = self.snapshots.find(champion.snapshot) if champion.snapshot else None
+        pieces = rows.pieces(state.as_of_ms, state.maturity_ms, base.path if base else None)
         return self.snapshots.write(
-            rows.pieces(state.as_of_ms, state.maturity_ms, base.path if base else None),
+            _with_base(pieces, base, self.snapshots),
             {
                 "model": state.model,
                 "ranges": describe_ranges(rows.begin, rows.end),
@@ -157,11 +159,13 @@ class Steps:
         )
 
     def job(self, state: RetrainState) -> TrainingJob | None:
-        """Return the training job of a state with a snapshot, None when snapshot or champion are not on this disk."""
-        # Asked in the loop's thread, which no object store may hold up: what the stage before wrote is here.
-        snapshot = self.snapshots.local(state.snapshot or "")
+        """Return the training job of a state with a snapshot, None when snapshot or champion are not to be had.
+
+        Of rows from which somebody was erased since, on whichever machine, it is the job on what became of them.
+        """
+        snapshot = self.snapshots.find(state.snapshot or "")
         champion = self.directory(state) / CHAMPION_DIRECTORY
-        # Both lie on this machine's disk; after a move they are made again from the recorded offsets, byte for byte.
+        # Made again from the recorded offsets, byte for byte, after a move to another machine.
         if snapshot is None or not (champion / CARD_FILE).exists():
             return None
         card = ModelCard.decode((champion / CARD_FILE).read_bytes())
@@ -219,6 +223,9 @@ class Steps:
         """
         directory = self.training_directory(state)
         job = TrainingJob.model_validate_json((directory / JOB_FILE).read_text())
+        # Here and not when it ended: whatever goes out comes by here, and a registry may have been waited for.
+        if self.snapshots.became(job.digest, look=True) != job.digest:
+            raise FileNotFoundError(f"somebody was erased from snapshot {job.digest}, which this model has learnt from")
         registered = register_training(
             self.registry,
             self.snapshots,
@@ -229,7 +236,8 @@ class Steps:
             keep=named,
         )
         reference = reference_of(job, directory, registered.version, self.snapshots, self.build_reference)
-        now = state.model_copy(update={"clock_ms": self._latest(state)})
+        # The rows it has learnt from: where somebody was erased, the request still names those of before.
+        now = state.model_copy(update={"clock_ms": self._latest(state), "snapshot": job.digest})
         candidate = candidate_of(now, registered, reference[0], state.champion or state.request.version)
         return RegisteredCandidate(candidate, reference[1], registered.run_id)
 
@@ -292,11 +300,18 @@ class Steps:
 
     def _last_time(self, digest: str | None) -> int | None:
         try:
-            found = self.snapshots.local(digest) if digest else None
+            found = self.snapshots.find(digest) if digest else None
         except SnapshotError:
             return None
         last = found.manifest.get("last_labelled") if found else None
         return int(last) if last is not None else None
+
+
+def _with_base(pieces: Iterator[pl.DataFrame], base: Snapshot | None, store: SnapshotStore) -> Iterator[pl.DataFrame]:
+    yield from pieces
+    # The base was read for up to minutes: an erasure meanwhile knows nothing of a file that is not there yet.
+    if base is not None and store.became(base.digest, look=True) != base.digest:
+        raise Retryable(f"somebody was erased from {base.digest} while its rows were taken over; they are read again")
 
 
 def reference_of(

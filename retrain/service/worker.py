@@ -11,7 +11,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Steps
-from stationkeeper.retrain.training.job import TrainingError
+from stationkeeper.retrain.training.job import TrainingError, TrainingJob
 from stationkeeper.retrain.training.process import TrainingProcess, disk_trouble
 from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
 
@@ -51,7 +51,7 @@ class RequestRunner:
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="retrain")
     )
-    _step: tuple[str, RequestStage, "Future[Any]"] | None = None
+    _step: "tuple[RetrainState, Future[Any]] | None" = None
     _training: tuple[str, TrainingProcess] | None = None
     _not_before: dict[str, float] = field(default_factory=dict)
     _started: float = 0.0
@@ -61,8 +61,9 @@ class RequestRunner:
     def start(self, states: Iterable[RetrainState]) -> None:
         """Start what can be started of these committed states, then the cleaning of ended requests."""
         for state in sorted(states, key=lambda one: (one.request.time, one.id)):
+            under_way = (self._step and self._step[0].id, self._training and self._training[0])
             # The same look at every flush: a step that is under way is not begun twice.
-            if state.stage.final or state.id in (one[0] for one in (self._step, self._training) if one is not None):
+            if state.stage.final or state.id in under_way:
                 continue
             if self.monotonic() >= self._not_before.get(state.id, 0.0):
                 self._start_one(state)
@@ -74,11 +75,15 @@ class RequestRunner:
     def collect(self) -> list[Done]:
         """Return what has finished since the last call; never blocks."""
         found = []
-        if self._step is not None and self._step[2].done():
-            request, stage, future = self._step
+        if self._step is not None and self._step[1].done():
+            state, future = self._step
             self._step = None
             error = future.exception()
-            found.append(Done(request, stage, None if error else future.result(), error))
+            result = None if error else future.result()
+            if isinstance(result, TrainingJob):
+                error = self._train(state, result)
+            if error or not isinstance(result, TrainingJob):
+                found.append(Done(state.id, state.stage, result, error))
         if self._training is not None and (finished := self._training[1].poll()) is not None:
             request, training = self._training
             self._training = None
@@ -130,7 +135,7 @@ class RequestRunner:
             # The subprocess would go on, write where the next try writes, and hold the cores.
             self._training[1].kill()
         if self._step is not None:
-            self._step[2].cancel()
+            self._step[1].cancel()
         self._training = self._step = None
         self.steps.forget()
         self._not_before, self._to_clean, self._without_disk = {}, [], {}
@@ -142,7 +147,7 @@ class RequestRunner:
 
     def _run(self, state: RetrainState, call: Callable[[], Any]) -> None:
         self._started = self.monotonic()
-        self._step = (state.id, state.stage, self._pool.submit(call))
+        self._step = (state, self._pool.submit(call))
 
     def _start_one(self, state: RetrainState) -> None:
         steps = self.steps
@@ -150,35 +155,29 @@ class RequestRunner:
             RequestStage.PLANNED: lambda: steps.survey(state),
             RequestStage.WAITING: lambda: steps.survey(state),
             RequestStage.SNAPSHOT: lambda: steps.snapshot(state),
+            # In the thread: an object store is asked whether somebody was erased from the rows since.
+            RequestStage.TRAINING: lambda: steps.job(state),
             RequestStage.GATE: lambda: steps.gate(state),
             # Asked when the step runs and not when it is queued: a version that was taken out meanwhile must not be
             # removed.
             RequestStage.REGISTERING: lambda: steps.register(state, self.named(state.model)),
         }
-        if state.stage is RequestStage.TRAINING:
-            self._train(state)
-        elif self._step is None and state.reason is not RequestReason.APPROVAL_PENDING:
+        # One training at a time.
+        busy = self._training is not None and state.stage is RequestStage.TRAINING
+        if self._step is None and not busy and state.reason is not RequestReason.APPROVAL_PENDING:
             self._run(state, calls[state.stage])
 
-    def _train(self, state: RetrainState) -> None:
-        if self._training is not None:
-            return
-        found: Future[None] = Future()
+    def _train(self, state: RetrainState, job: TrainingJob) -> Exception | None:
+        """Start a training; returns why it does not start."""
         try:
-            job = self.steps.job(state)
-            if job is not None:
-                timeout = self.steps.models[state.model].settings.training.timeout / 1_000
-                process = TrainingProcess.start(job, self.steps.training_directory(state), timeout)
-                self._training = (state.id, process)
-                return
-            # Without snapshot or champion on this disk there is nothing to train: the stage makes them again.
-            found.set_result(None)
+            timeout = self.steps.models[state.model].settings.training.timeout / 1_000
+            process = TrainingProcess.start(job, self.steps.training_directory(state), timeout)
         except (OSError, ValueError) as error:
-            # A damaged snapshot, a full disk: raised here, in the loop's thread, it would end the role at every start,
-            # and with it the requests of all models. So it is what became of this request's step.
-            found.set_exception(error)
-        if self._step is None:
-            self._step = (state.id, state.stage, found)
+            # A full disk: raised here, in the loop's thread, it would end the role at every start, and with it the
+            # requests of all models.
+            return error
+        self._training = (state.id, process)
+        return None
 
     def _clean(self, state: RetrainState) -> None:
         try:

@@ -217,8 +217,11 @@ class SnapshotStore(SnapshotFiles):
         try:
             known = self.dvc.tags()
             for path in sorted(self.directory.glob("*.parquet"), key=lambda one: one.stat().st_mtime):
-                # A file that an erasure was killed over is on its way out, and must not be copied to where it stays.
-                if tag_of(path.stem) not in known and self.tombstone(path.stem) is None:
+                if tag_of(path.stem) in known:
+                    continue
+                # What is on its way out, here or on another machine, must not be copied to where it stays.
+                self.look(path.stem)
+                if self.tombstone(path.stem) is None:
                     self.dvc.add(Snapshot(path.stem, path, read_manifest(self.manifest_path(path.stem))))
         except (DvcError, SnapshotError, Retryable, OSError) as error:
             # The rows are safe here, and a retrain does not wait for whoever else wants to have them.

@@ -1,11 +1,14 @@
 import errno
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, VerdictKind
@@ -19,6 +22,10 @@ from stationkeeper.retrain.service.stage import LoopTables, Retrain
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, Steps
 from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot import EVENT_ID, Erased, Erasure, LabelledRows, SnapshotStore, erase_snapshots
+from stationkeeper.retrain.snapshot.object_store import ObjectStore
+from stationkeeper.retrain.training.job import TrainingJob
+from stationkeeper.retrain.training.process import TrainingProcess
 from stationkeeper.retrain.verification import train_again
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
@@ -317,6 +324,63 @@ def test_a_request_of_a_model_whose_entry_is_refused_waits_until_it_is_right(wor
     world.run(loop, lambda: world.states()["req-1"].reason is not RequestReason.ENTRY_REFUSED)
     # Decided as if it had just come: accepted, and its rows are counted.
     world.run(loop, lambda: world.states()["req-1"].reason is RequestReason.TOO_FEW_ROWS)
+
+
+@pytest.mark.parametrize("moment", ["pieces", "job", "gate"])
+def test_nobody_whom_another_machine_erases_meanwhile_is_learnt_from(
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    objects = ObjectStore(f"memory://{uuid.uuid4().hex}/rows")
+    here, there = (SnapshotStore(world.directory / name, objects) for name in ("here", "there"))
+    shutil.copytree(world.bank.snapshots.directory, here.directory)
+    base = world.bank.champion.snapshot
+    assert here.send(base)
+    world.bank = replace(world.bank, snapshots=here)
+    # Of the champion's rows while they are taken over; else of the new ones, before a training begins or when it ended.
+    event = here.read(base)[EVENT_ID][0] if moment == "pieces" else "tx-3-7"
+    owner: Any = LabelledRows if moment == "pieces" else Steps
+    done, real, begun = list[Erased](), getattr(owner, moment), list[str]()
+
+    def erase() -> None:
+        if not done:
+            done.extend(erase_snapshots(there, Erasure(event, frozenset()), 0, really=True))
+
+    def first_erased(*given: Any) -> Any:
+        erase()
+        return real(*given)
+
+    def then_erased(*given: Any) -> Iterator[pl.DataFrame]:
+        yield from real(*given)
+        erase()
+
+    def training(job: TrainingJob, *given: Any) -> TrainingProcess:
+        begun.append(job.digest)
+        return start(job, *given)
+
+    start = TrainingProcess.start
+    monkeypatch.setattr(TrainingProcess, "start", training)
+    monkeypatch.setattr(owner, moment, then_erased if moment == "pieces" else first_erased)
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    world.run(world.restart(), world.finished)
+    state = world.states()["req-1"]
+    assert state.stage is RequestStage.CANDIDATE, state.detail
+    (one,) = done
+    (candidate,) = world.candidates()
+    assert world.registry.tags("bank", candidate.version)["snapshot"] == candidate.snapshot
+    found = here.find(candidate.snapshot)
+    assert found is not None
+    # Nobody was erased from what it names, and what it names is what it has learnt from.
+    assert found.digest == candidate.snapshot
+    if moment == "pieces":
+        assert (one.digest, one.became) == (base, found.manifest["base"])
+    else:
+        assert (one.digest, one.became) == (state.snapshot, candidate.snapshot)
+    # Whose training had ended before is the only one that it knew of.
+    assert begun == ([one.digest] if moment == "gate" else []) + [candidate.snapshot]
+    kept = set(here.read(candidate.snapshot)[EVENT_ID])
+    assert event not in kept
+    assert "tx-3-8" in kept
 
 
 def test_the_same_request_twice_is_one(world: World):

@@ -12,6 +12,7 @@ from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.retrain.bank import a_request, reference_builder
+from tests.waiting import until
 
 
 def test_a_damaged_snapshot_is_what_became_of_its_own_request_and_does_not_end_the_role(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_damaged_snapshot_is_what_became_of_its_own_request_and_does_not_end_t
         request=a_request(), stage=RequestStage.TRAINING, reason=RequestReason.ACCEPTED, snapshot=digest
     )
     runner.start([state])
-    (done,) = runner.collect()
+    (done,) = until(runner.collect, "the step ends")
     runner.close()
     assert (done.request, done.stage) == (state.id, RequestStage.TRAINING)
     assert isinstance(done.error, SnapshotError)

@@ -9,6 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from stationkeeper.check.platform import _object_store
 from stationkeeper.retrain.settings import SnapshotSettings
 from stationkeeper.retrain.snapshot import Erased, Erasure, SnapshotError, SnapshotStore, erase_snapshots, object_store
+from stationkeeper.retrain.snapshot.dvc import DvcRepository
 from stationkeeper.retrain.snapshot.object_store import ObjectStore
 from stationkeeper.streams.errors import Retryable
 from tests.retrain.snapshot.test_rows import snapshot_frame
@@ -113,6 +115,19 @@ def test_a_person_goes_from_the_store_and_from_the_copies_of_others(machine: Mac
     # The same rows from the topics once more: the person does not come back.
     assert there.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"}).digest == done.became
     assert f"{old.digest}.parquet" not in written(here)
+
+
+def test_a_copy_of_what_another_machine_erased_is_not_exported_to_dvc(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = list[str]()
+    monkeypatch.setattr(DvcRepository, "tags", lambda _self: frozenset())
+    monkeypatch.setattr(DvcRepository, "add", lambda _self, snapshot: exported.append(snapshot.digest))
+    here = machine("a")
+    here.write(snapshot_frame(0, 10, customer=CUSTOMERS), {"model": "bank"})
+    assert erase_snapshots(machine("b"), ANNA, 0, really=True)
+    made = replace(here, dvc=DvcRepository(tmp_path)).write(snapshot_frame(50, 10), {"model": "bank"})
+    assert exported == [made.digest]
 
 
 def test_an_erasure_that_was_killed_is_finished_by_another_machine(
