@@ -184,7 +184,7 @@ class ObjectStore:
 
             fsspec.get_filesystem_class(self.url.partition("://")[0])
         except (ImportError, ValueError) as error:
-            how = "pip install 'stationkeeper[object-store]' and the driver of its scheme (s3fs, gcsfs, adlfs)"
+            how = "pip install 'stationkeeper[s3]', or 'stationkeeper[object-store]' and the driver (gcsfs, adlfs)"
             raise ImportError(f"{error}; {how}") from None
         files, root = fsspec.core.url_to_fs(self.url)
         # What drivers remember of a listing, another machine has changed meanwhile.

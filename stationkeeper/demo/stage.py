@@ -19,9 +19,12 @@ from stationkeeper.demo.scenario import Scenario
 from stationkeeper.process.supervisor import Child, Supervisor
 from stationkeeper.process.wiring import peer_addresses, target_settings
 
-# Four Python processes start at once, on a laptop that may be busy. Chosen: half fails there, double keeps a person
-# waiting for a role that never comes.
+# For roles that somebody else runs. Chosen: half fails where they start just now on a laptop that is busy, double keeps
+# a person waiting for a role that never comes.
 READY_S: Final = 120.0
+# For our own, of which one that dies is seen at once. Chosen: on two cores with a load of 17 they took longer than two
+# minutes, and ten end a wait for what will never come.
+STARTED_S: Final = 600.0
 # Lines of each log that are shown when a role is not ready: an error with its trace fits, four logs fit a terminal.
 _TAIL_LINES: Final = 12
 
@@ -148,17 +151,19 @@ def running_roles(config_path: Path, ports: Ports, directory: Path) -> Iterator[
 
 
 def _wait_children(ports: Ports, directory: Path, supervisor: Supervisor) -> None:
-    waiting = wait_ready(ports.addresses, lambda: any(n > 2 for n in supervisor.restarts().values()))
+    waiting = wait_ready(ports.addresses, STARTED_S, lambda: any(n > 2 for n in supervisor.restarts().values()))
     if waiting:
         logs = "\n".join(_tail(directory / "logs" / f"{role}.log") for role in waiting)
-        raise StageError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}\n{logs}")
+        raise StageError(f"not ready after {STARTED_S:.0f} s: {', '.join(waiting)}\n{logs}")
 
 
-def wait_ready(addresses: Addresses, hopeless: Callable[[], bool] = lambda: False) -> list[str]:
-    """Wait until every role is ready, at most ``READY_S``; returns those that are not."""
+def wait_ready(
+    addresses: Addresses, within_s: float = READY_S, hopeless: Callable[[], bool] = lambda: False
+) -> list[str]:
+    """Wait until every role is ready, or one is hopeless; returns those that are not."""
     # Until a first champion is adopted a router has nothing to serve, so the router is asked as a load balancer does.
     waiting = {role: getattr(addresses, role) for role in ("monitor", "retrain", "deploy", "serve")}
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + within_s
     # A role that has died three times will not come up: its log says more than the rest of the wait.
     while waiting and time.monotonic() < deadline and not hopeless():
         for role, url in list(waiting.items()):

@@ -104,6 +104,17 @@ def test_an_image_says_its_version_and_commit(dockerfile):
     assert "\nARG REVISION=unknown\n" in dockerfile.partition("AS run\n")[2].partition("LABEL")[0].join("\n\n")
 
 
+def test_the_image_has_what_a_configuration_of_its_roles_may_ask_for():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    # DVC wants git, librdkafka is the second client; the others are for people at a terminal.
+    left_out = {"dvc", "librdkafka", "broker", "demo", "plots", "river"}
+    lock = (ROOT / "requirements" / "image.txt").read_text(encoding="utf-8")
+    locked = set(re.findall(r"^([\w.-]+)(?:\[.*?\])?==", lock, re.MULTILINE))
+    for extra in extras.keys() - left_out:
+        wanted = {re.split(r"[^\w.-]", one)[0] for one in extras[extra]} - {"stationkeeper"}
+        assert wanted <= locked, f"requirements/image.txt lacks {wanted - locked} of the extra {extra}; say `make lock`"
+
+
 def test_the_configuration_names_the_services(compose, configuration):
     host, port = configuration["kafka"]["bootstrap"].split(":")
     assert f"INSIDE://{host}:{port}" in compose["services"]["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
