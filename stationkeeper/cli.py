@@ -136,7 +136,6 @@ def extra_of(module: str) -> str | None:
 
 def guarded(call: Callable[..., Any]) -> int:
     """Run a typer application and turn the project's own errors into a message and an exit code."""
-    from stationkeeper.config import ConfigError
     from stationkeeper.streams.errors import Fatal, Retryable
 
     try:
@@ -147,9 +146,6 @@ def guarded(call: Callable[..., Any]) -> int:
     except typer.Abort:
         typer.secho("stopped", err=True)
         return EXIT_FAILED
-    except ConfigError as error:
-        typer.secho(masked(str(error)), err=True, fg="red")
-        return EXIT_USAGE
     except Retryable as error:
         typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_UNREACHABLE
@@ -164,7 +160,8 @@ def guarded(call: Callable[..., Any]) -> int:
         typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_FAILED
     except (ValueError, RuntimeError) as error:
-        # A room's refusal is written for people; the same type from elsewhere is a bug and keeps its trace.
+        # A room's refusal, such as ConfigError, is written for people; the same type from elsewhere is a bug and keeps
+        # its trace.
         if type(error).__module__.partition(".")[0] not in ROOMS:
             raise
         typer.secho(masked(str(error)), err=True, fg="red")

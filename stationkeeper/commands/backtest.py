@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,8 +17,12 @@ from stationkeeper.commands.options import (
     names_of,
     reads_table,
 )
-from stationkeeper.contracts.messages import Level, Verdict
-from stationkeeper.contracts.times import UTC_ZONE
+
+if TYPE_CHECKING:
+    from stationkeeper.contracts.messages import Level, Verdict
+
+# The levels as text: every start of the command would wait for the messages that hold them.
+LevelName = Literal["page", "warn", "inform"]
 
 __all__ = ["backtest"]
 
@@ -49,7 +53,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     renew: Annotated[
         str, typer.Option(help="After a page, build a new reference from this many rows (auto, N, never).")
     ] = "auto",
-    level: Annotated[Level, typer.Option(help="Quietest verdicts to print.")] = Level.PAGE,
+    level: Annotated[LevelName, typer.Option(help="Quietest verdicts to print.")] = "page",
     effect_floor: Annotated[
         float | None,
         typer.Option(help="Share of the traffic that may move without being drift; the daemon's by default."),
@@ -86,8 +90,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     One JSON line a verdict goes to stdout, a summary to stderr. With --topic the summary compares what paged under
     --config with what would have paged under --changed or --set.
     """
+    from stationkeeper.contracts.messages import Level
+
     if topic is not None:
-        _past(topic, since, until, changed, assign or [], level, config, quiet=quiet)
+        _past(topic, since, until, changed, assign or [], Level(level), config, quiet=quiet)
         return
     if file is None:
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
@@ -95,6 +101,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.backtesting.course import change_of
     from stationkeeper.backtesting.run import load_reference, replay_settings, run
     from stationkeeper.backtesting.table import BadInput, table_of
+    from stationkeeper.contracts.times import UTC_ZONE
     from stationkeeper.monitor.core.reference import InvalidReference
     from stationkeeper.tables import Parts, read_table
 
@@ -128,7 +135,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             table,
             settings,
             reference=given,
-            level=level,
+            level=Level(level),
             out=sys.stdout,
             err=err,
             compare=compare,
@@ -153,7 +160,7 @@ def _past(
     until: str | None,
     changed: Path | None,
     assignments: list[str],
-    level: Level,
+    level: "Level",
     config: Path | None,
     *,
     quiet: bool,
@@ -174,7 +181,7 @@ def _past(
                 other = changed_settings(running if other is None else other, assignments)
             bar = ProgressBar(100, None if quiet else sys.stderr, "of the log")
 
-            def say(verdict: Verdict, name: str) -> None:
+            def say(verdict: "Verdict", name: str) -> None:
                 if shown(verdict, level):
                     typer.echo(json.dumps({"configuration": name, **json_line(verdict)}, ensure_ascii=False))
 

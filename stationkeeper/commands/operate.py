@@ -17,11 +17,10 @@ from stationkeeper.commands.options import (
     refuse_wrong,
 )
 from stationkeeper.contracts.masking import masked
-from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
-from stationkeeper.contracts.times import to_datetime
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
+    from stationkeeper.contracts.messages import Approval, Rollout
 
 Person = Annotated[str, typer.Option("--by", help="Who decides; kept in the log.", envvar="USER")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept in the log.")]
@@ -105,6 +104,8 @@ def decision_verb(
         config: ConfigOption = None,
         json: JsonOption = False,
     ) -> None:
+        from stationkeeper.contracts.messages import Approval
+        from stationkeeper.contracts.times import to_datetime
         from stationkeeper.explain.lineage import Lineage
         from stationkeeper.process.wiring import open_reader, publish
         from stationkeeper.streams.ports import Outgoing
@@ -156,7 +157,7 @@ def decision_verb(
     return decide
 
 
-def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
+def refuse_pointless(settings: Any, lineage: Any, word: "Approval") -> None:
     """Raise ``typer.BadParameter`` where a word on a request would do nothing, with where the request stands."""
     from stationkeeper.retrain.service.approvals import after_approval
 
@@ -188,8 +189,9 @@ def _principal(settings: "Config") -> str:
     return (security.username or "") if security.protocol.startswith("SASL") else ""
 
 
-def refuse_idle(rollout: Rollout, approval: Approval) -> None:
+def refuse_idle(rollout: "Rollout", approval: "Approval") -> None:
     """Raise ``typer.BadParameter`` where a model's rollout is in a state in which the word would do nothing."""
+    from stationkeeper.contracts.messages import RolloutPhase
     from stationkeeper.deploy.core.admission import may_pause, past_deadline
     from stationkeeper.deploy.core.state import memory
 
@@ -217,7 +219,7 @@ def refuse_idle(rollout: Rollout, approval: Approval) -> None:
         )
 
 
-def _tell_risk(settings: Any, rollout: Rollout) -> None:
+def _tell_risk(settings: Any, rollout: "Rollout") -> None:
     """Say what a person accepts who promotes now, on the error stream; the controller writes it into the log."""
     from stationkeeper.deploy.core.promotion import risks
     from stationkeeper.deploy.core.state import memory
@@ -327,6 +329,7 @@ def notify(
     json: JsonOption = False,
 ) -> int:
     """Tell each configured notifier a trial notice now, and say what its receiver answers."""
+    from stationkeeper.contracts.times import to_datetime
     from stationkeeper.notify import Notice, Told, notifier_for
     from stationkeeper.process.wiring import told_config
     from stationkeeper.streams.errors import Retryable

@@ -20,17 +20,15 @@ from stationkeeper.commands.options import (
     refuse_wrong,
 )
 from stationkeeper.contracts.masking import printable
-from stationkeeper.contracts.times import UTC_ZONE, check_timezone
-from stationkeeper.monitor.core.reference import Reference
-from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
     from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.monitor.core.power import PowerCard
+    from stationkeeper.monitor.core.reference import Reference
 
 
-def card_of(reference: Reference, *, false_pages: str, rows_per_hour: float | None) -> "PowerCard | None":
+def card_of(reference: "Reference", *, false_pages: str, rows_per_hour: float | None) -> "PowerCard | None":
     """Return the card at the expected traffic, by default the reference's own; None where nobody knows the traffic."""
     from stationkeeper.monitor.core.budget import parse_budget
     from stationkeeper.monitor.core.power import power_card
@@ -43,9 +41,11 @@ def card_of(reference: Reference, *, false_pages: str, rows_per_hour: float | No
 
 
 def show_power_card(
-    reference: Reference, *, false_pages: str, rows_per_hour: float | None, adoption: int | None = None
+    reference: "Reference", *, false_pages: str, rows_per_hour: float | None, adoption: int | None = None
 ) -> None:
     """Print per feature the smallest changes found within an hour and a day, at the budget; ``adoption`` in ms."""
+    from stationkeeper.monitor.settings import DAY_MS, ModelSettings
+
     span = ModelSettings.model_fields["adoption"].default if adoption is None else adoption
     if not reference.adopted and span:
         days = f"{span / DAY_MS:g} days"
@@ -106,6 +106,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         return
     if file is None:
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
+    from stationkeeper.contracts.times import UTC_ZONE
     from stationkeeper.evidently.mapping import read_mapping
     from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.profiling.from_table import profile_table
@@ -163,6 +164,7 @@ def _from_history(  # noqa: PLR0913 - the options of the verb that ask for a per
     publish: bool,
     json: bool,
 ) -> None:
+    from stationkeeper.contracts.times import UTC_ZONE, check_timezone
     from stationkeeper.process.wiring import open_reader
     from stationkeeper.profiling.from_history import history_reference
 

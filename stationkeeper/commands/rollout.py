@@ -3,14 +3,15 @@
 import time as clock
 from collections.abc import Callable, Iterator
 from json import loads
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stationkeeper.commands.operate import Person, decision_verb, signed
 from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json
-from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
-from stationkeeper.contracts.times import to_datetime
+
+if TYPE_CHECKING:
+    from stationkeeper.contracts.messages import Rollout
 
 Model = Annotated[str, typer.Argument(help="The model, as in the configuration.", show_default=False)]
 
@@ -50,6 +51,8 @@ def _without_holdback(settings: Any, model: str, holdback_bp: int) -> list[str]:
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
+    from stationkeeper.contracts.times import to_datetime
+
     weight = f"{status['weight_bp'] / 100:g} %"
     canary = f", canary {status['canary']} at {weight}" if "canary" in status else ""
     if "holdback" in status:
@@ -92,6 +95,8 @@ def drill(
 
     Where nothing is out no traffic moves: each target gets its present record once more and is read back.
     """
+    from stationkeeper.contracts.messages import Approval
+    from stationkeeper.contracts.times import to_datetime
     from stationkeeper.deploy.adoption import DeploymentError, read_deployments
     from stationkeeper.deploy.drill import rehearsed, restored
     from stationkeeper.deploy.targets import target_for
@@ -100,7 +105,7 @@ def drill(
 
     with open_reader(config) as (settings, reader, topics):
 
-        def record() -> Rollout:
+        def record() -> "Rollout":
             return read_deployments(reader, topics).rollout(model)
 
         try:
@@ -147,6 +152,7 @@ def show_shadow(
 ) -> None:
     """Show what a candidate would have answered otherwise before it answered anyone, row by row, worst first."""
     from stationkeeper.contracts.messages import Candidate
+    from stationkeeper.contracts.times import to_datetime
     from stationkeeper.explain.lineage import latest, read_messages
     from stationkeeper.process.wiring import open_reader
     from stationkeeper.registry import ArtifactError, MlflowConnection, read_run_file
@@ -179,8 +185,9 @@ def show_shadow(
         typer.echo(f"  and {len(report['rows']) - first} more rows: --first {len(report['rows'])}")
 
 
-def _back(rollout: Rollout) -> str | None:
+def _back(rollout: "Rollout") -> str | None:
     """Return the version that a rollback leaves, None where nothing is out."""
+    from stationkeeper.contracts.messages import RolloutPhase
     from stationkeeper.deploy.core.state import memory
 
     if rollout.canary and rollout.phase is not RolloutPhase.AWAITING_APPROVAL:
