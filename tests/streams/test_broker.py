@@ -1,6 +1,8 @@
 import socket
+from contextlib import closing
 
 import pytest
+from kafka import KafkaAdminClient
 
 from stationkeeper.streams.broker import find, jars
 from stationkeeper.streams.broker.find import ENVIRONMENT, find_broker
@@ -83,18 +85,33 @@ def test_free_ports_are_free_and_different():
 def test_a_node_that_does_not_start_shows_the_end_of_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr("stationkeeper.streams.broker.local.java", lambda: "/bin/false")
     monkeypatch.setattr("stationkeeper.streams.broker.local.class_path", lambda: "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    broker = LocalBroker(tmp_path)
     with pytest.raises(Fatal, match="cannot format"):
-        LocalBroker(tmp_path).start()
+        broker.start()
+    broker._kept.parent.mkdir(parents=True)
+    broker._kept.touch()
+    with pytest.raises(Fatal, match="did not start; its log ends"), broker:
+        pass
 
 
-def test_a_cluster_id_that_begins_with_a_dash_is_formatted(kafka, tmp_path):
+@pytest.mark.parametrize("by_tool", [True, False])
+def test_a_new_node_has_kafkas_features_and_a_cluster_id_that_begins_with_a_dash(kafka, tmp_path, by_tool):
     """One random id in 64 does; ``kafka`` says whether this machine can run a broker at all."""
     if kafka.local is None:
         pytest.skip(f"no local broker here: {kafka.description}")
     (tmp_path / "cluster.id").write_text("-3EfoMtbS3i6FqkmayAZpA")
-    with LocalBroker(tmp_path) as broker:
-        assert broker.bootstrap
+    broker = LocalBroker(tmp_path)
+    # The broker of ``kafka`` was formatted by the tool, or by what the tool wrote for one before it.
+    assert broker._kept.exists()
+    if by_tool:
+        broker._kept = tmp_path / "kept"
+    with broker, closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin:
+        features = admin.describe_features()
     assert "cluster.id=-3EfoMtbS3i6FqkmayAZpA" in (tmp_path / "node-1/data/meta.properties").read_text()
+    # Without what the tool writes both would be 0: transactions and groups as they were years ago.
+    finalized = {name: features[name]["finalized"][1] for name in ("transaction.version", "group.version")}
+    assert finalized == {"transaction.version": 2, "group.version": 1}
 
 
 def test_a_second_listener_sends_its_clients_to_the_port_that_it_is_told(tmp_path):
