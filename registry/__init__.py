@@ -27,6 +27,7 @@ from stationkeeper.registry.artifact import (
     InputMode,
     ModelCard,
     ModelTask,
+    UnusableHere,
     category_text,
     read_card,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "Scorer",
     "ServedModel",
     "ServingRegistry",
+    "UnusableHere",
     "category_text",
     "load_scorer",
     "look_at",

@@ -39,6 +39,10 @@ class ArtifactError(ValueError):
     """A version or artifact that cannot be used: absent, damaged, or not what its card says; names what to do."""
 
 
+class UnusableHere(ArtifactError):
+    """A version that this machine cannot use: with other packages, more memory or another copy it may be fit."""
+
+
 class CardError(ValueError):
     """A value that cannot become a model's input: names the feature, the value and what is allowed."""
 
@@ -200,10 +204,10 @@ def tree_digest(directory: Path) -> str:
 
 
 def check_digest(card: ModelCard, content: bytes, what: str) -> None:
-    """Raise ``ArtifactError`` unless ``content`` is the model that the card was written for."""
+    """Raise ``UnusableHere`` unless ``content`` is the model that the card was written for."""
     found = hashlib.sha256(content).hexdigest()
     if found != card.onnx_sha256:
-        raise ArtifactError(
+        raise UnusableHere(
             f"{what} is damaged: {MODEL_FILE} has SHA-256 {found}, its card says {card.onnx_sha256}; register it again"
         )
 

@@ -19,6 +19,7 @@ from stationkeeper.registry.artifact import (
     InputMode,
     ModelCard,
     ModelTask,
+    UnusableHere,
     check_digest,
     model_inputs,
     read_card,
@@ -69,7 +70,7 @@ class ServedModel:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types and RuntimeError
-            raise ArtifactError(f"{what} is not a model onnxruntime can load: {error}") from error
+            raise UnusableHere(f"{what} is not a model onnxruntime can load: {error}") from error
         self._check()
 
     @classmethod
@@ -106,7 +107,7 @@ class ServedModel:
         try:
             self.answer({name: [None] for name in self.card.names})
         except Exception as error:
-            raise ArtifactError(f"{self._what} cannot answer a row of nulls: {error}") from error
+            raise UnusableHere(f"{self._what} cannot answer a row of nulls: {error}") from error
         self._check_golden()
 
     def _check_golden(self) -> None:
@@ -119,10 +120,10 @@ class ServedModel:
             scale = max(1.0, float(np.abs(wanted).max())) if self.card.task is ModelTask.REGRESSION else 1.0
             difference = float(np.abs(found - wanted).max()) / scale
         except Exception as error:
-            raise ArtifactError(f"{self._what} cannot answer its golden rows: {error}") from error
+            raise UnusableHere(f"{self._what} cannot answer its golden rows: {error}") from error
         # Written so that NaN fails.
         if not difference <= TOLERANCE:
-            raise ArtifactError(
+            raise UnusableHere(
                 f"{self._what} answers its golden rows {difference:.3g} away from what it answered in training: "
                 "run the onnxruntime it was trained with, or train again"
             )

@@ -23,7 +23,10 @@ class Unlogged(StrEnum):
 
 @dataclass(slots=True)
 class LogBatch:
-    """Records of one request since a moment (monotonic s); ``left`` of the present attempt are not acknowledged."""
+    """Records of one request since a moment (monotonic s); ``left`` of the present attempt are not acknowledged.
+
+    ``lost`` are the places of records that no attempt takes: written again, they would end the next one, too.
+    """
 
     topic: str
     keys: Sequence[bytes]
@@ -31,6 +34,7 @@ class LogBatch:
     since: float
     future: Future[None] = field(default_factory=Future)
     left: int = 0
+    lost: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class Backlog:
         batch = self._waiting.popleft()
         # By identity: two requests may hold the same ids and values, and each has its own future.
         self._flying[id(batch)] = batch
-        batch.left = len(batch.keys)
+        batch.left = len(batch.keys) - len(batch.lost)
         self.handed += batch.left
         return self.attempt
 

@@ -14,12 +14,14 @@ from stationkeeper.deploy.router.backlog import IN_FLIGHT, Backlog, LogBatch, Un
 from stationkeeper.deploy.settings import ServeSettings
 from stationkeeper.streams.connect import appender_for
 from stationkeeper.streams.errors import RecordTooLarge, Retryable
-from stationkeeper.streams.ports import Appender, Ended
+from stationkeeper.streams.ports import Appender
 from stationkeeper.streams.settings import KafkaSettings
 
 _log = structlog.get_logger()
 # Seconds before a broker that failed is tried again: half doubles the warnings of an outage, double its length.
 _RETRY_S = 1.0
+# The same while the server stops and five seconds are all there is.
+_CLOSING_RETRY_S = 0.2
 # Seconds that the answers which wait may take to be written at the end, and again for the thread to end, chosen: half
 # of what most supervisors give a process that stops. What is left is counted as lost.
 _CLOSE_S = 5.0
@@ -181,13 +183,17 @@ class KafkaPredictionLog:
             with self._wake:
                 self._backlog.put_off()
                 self._why = why
-                # A producer that failed meanwhile is replaced at once: its records are older than what waits.
-                self._wake.wait_for(lambda: self._closing or self._failed is not None, _RETRY_S)
+                # A producer that failed meanwhile is replaced at once: its records are older than what waits. At the
+                # end it is tried more often: a topic may come back within it.
+                pause = _CLOSING_RETRY_S if self._closing else _RETRY_S
+                self._wake.wait_for(lambda: self._out_of_time or self._failed is not None, pause)
             return
         with self._wake:
             attempt = self._backlog.hand_over()
-        ended = self._ended(batch, attempt)
-        for key, value in zip(batch.keys, batch.values, strict=True):
+        for at, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+            if at in batch.lost:
+                continue
+            ended = partial(self._ended, batch, at, attempt)
             try:
                 producer.append(batch.topic, key, value, ended)
             except Exception as error:  # noqa: BLE001 - as above: written again by the next producer
@@ -195,24 +201,16 @@ class KafkaPredictionLog:
                 if not isinstance(error, RecordTooLarge):
                     return
 
-    def _ended(self, batch: LogBatch, attempt: int) -> Ended:
-        def ended(error: Exception | None) -> None:
-            if error is None:
-                with self._wake:
-                    self._one_ended(batch, attempt)
-            elif isinstance(error, RecordTooLarge):
-                self._too_large(batch, attempt)
-            else:
-                self._fail(attempt, error)
-
-        return ended
-
-    def _too_large(self, batch: LogBatch, attempt: int) -> None:
-        """One record that no broker takes: asking again would hold up all others for ever."""
+    def _ended(self, batch: LogBatch, at: int, attempt: int, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, RecordTooLarge):
+            self._fail(attempt, error)
+            return
         with self._wake:
-            if attempt == self._backlog.attempt:
+            if error is not None and attempt == self._backlog.attempt:
+                # One record that no broker takes: asking again would hold up all others for ever.
+                batch.lost.add(at)
                 self._backlog.lose(batch.topic, 1, Unlogged.TOO_LARGE, time.monotonic())
-                self._one_ended(batch, attempt)
+            self._one_ended(batch, attempt)
 
     def _one_ended(self, batch: LogBatch, attempt: int) -> None:
         full = self._backlog.handed >= IN_FLIGHT

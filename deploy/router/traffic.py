@@ -12,7 +12,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.deploy.core.split import as_served
-from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry
+from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry, UnusableHere
 from stationkeeper.streams.errors import Retryable, unwritable
 
 _log = structlog.get_logger()
@@ -59,7 +59,7 @@ class TrafficTable:
         self._applied: dict[str, Traffic] = {}
         self._loaded: dict[str, dict[str, ServedModel]] = {}
         self._errors: dict[str, dict[str, str]] = {}
-        self._unfit: dict[str, dict[str, str]] = {}
+        self._unfit: dict[str, dict[str, ArtifactError]] = {}
         self._dirty = threading.Condition()
         self._queue: dict[str, None] = {}
         self._stopping = False
@@ -117,9 +117,16 @@ class TrafficTable:
         return error or f"loading: champion {wanted.champion} is being fetched"
 
     def hopeless(self, model: str) -> bool:
-        """Return whether no server can answer for a model: the log names no champion, or one that is no model."""
+        """Return whether no server can answer for a model: the log names no champion, or one that is no model.
+
+        One that this server alone may be unable to load is another's to answer: an image with another onnxruntime
+        would otherwise become ready, and replace servers that answer.
+        """
         wanted = self._wanted.get(model)
-        return self._applied.get(model) is None and (wanted is None or wanted.champion in self._unfit.get(model, {}))
+        if self._applied.get(model) is not None or wanted is None:
+            return self._applied.get(model) is None
+        unfit = self._unfit.get(model, {}).get(wanted.champion)
+        return unfit is not None and not isinstance(unfit, UnusableHere)
 
     def status(self, model: str) -> dict[str, Any]:
         """Return one model's wanted and applied split as JSON."""
@@ -135,7 +142,7 @@ class TrafficTable:
             "lease_until": to_ms(wanted.lease_until) if wanted.lease_until else None,
             "loaded": sorted(self._loaded.get(model, {})),
             "errors": self.errors(model),
-            "unfit": dict(self._unfit.get(model, {})),
+            "unfit": {version: str(error) for version, error in list(self._unfit.get(model, {}).items())},
             "proven": sorted(version for version, one in self._loaded.get(model, {}).items() if one.proven),
         }
 
@@ -197,7 +204,8 @@ class TrafficTable:
         except ArtifactError as error:
             # Unfit is what no retry mends; the controller reads it and rolls the canary back at once instead of at the
             # deadline.
-            errors[version] = self._unfit.setdefault(model, {})[version] = str(error)
+            self._unfit.setdefault(model, {})[version] = error
+            errors[version] = str(error)
             _log.error(LogEvent.MODEL_LOADED, model=model, version=version, error=str(error))
             return None
         except Exception as error:  # noqa: BLE001 - one version must not end the thread that loads all others

@@ -38,6 +38,7 @@ class KafkaAppender:
         except Exception as error:
             raise Retryable(describe(error)) from error
         self._partitions: dict[str, int] = {}
+        self._ended_by_size = False
 
     def know(self, topic: str) -> None:
         """Learn a topic's partitions; raises ``Retryable`` while nobody tells them."""
@@ -54,20 +55,24 @@ class KafkaAppender:
         try:
             record = self._producer.send(topic, value, key=key, partition=partition)
         except Exception as error:
-            raise _ours(error) from error
+            # Refused here, by the client's own limit, it is of this record and leaves the producer as it was.
+            of_record = isinstance(error, MessageSizeTooLargeError)
+            raise RecordTooLarge(describe(error)) if of_record else Retryable(describe(error)) from error
         record.add_callback(_landed(ended))
-        record.add_errback(lambda error: ended(_ours(error)))
+        record.add_errback(lambda error: ended(self._failed(error)))
 
     def close(self) -> None:
         """Let go without waiting."""
         self._producer.close(timeout=0)
 
+    def _failed(self, error: BaseException) -> Exception:
+        # A batch that a broker refuses is split until the record that is too large is alone; it ends the producer,
+        # which then tells each record behind it the same error. Called by the producer's one thread, in that order.
+        if isinstance(error, MessageSizeTooLargeError) and not self._ended_by_size:
+            self._ended_by_size = True
+            return RecordTooLarge(describe(error))
+        return Retryable(describe(error))
+
 
 def _landed(ended: Ended) -> Callable[[object], None]:
     return lambda _metadata: ended(None)
-
-
-def _ours(error: BaseException) -> Exception:
-    if isinstance(error, MessageSizeTooLargeError):
-        return RecordTooLarge(describe(error))
-    return Retryable(describe(error))

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import json
 import shlex
+import shutil
 import socket
 import urllib.request
 from types import SimpleNamespace
@@ -112,6 +114,25 @@ def test_a_model_that_no_server_can_answer_is_unready_alone(serve, eventually):
     assert model_served(served) == {"churn": 0.0, "fraud": 1.0, "late": 0.0}
     assert served.ask("/predict/churn", instances(1))[0] == 503
     assert served.ask("/predict/fraud", instances(1))[0] == 200
+
+
+def test_a_champion_that_this_server_alone_may_not_load_keeps_it_unready(serve, models, eventually, request):
+    """A copy that is damaged here, a graph that this onnxruntime does not know: another server may answer."""
+    served = serve(names=("fraud", "churn"))
+    here = models / "churn" / "8"
+    # The directory of the models is the session's.
+    request.addfinalizer(lambda: shutil.rmtree(here.parent))
+    shutil.copytree(models / "fraud" / "1", here)
+    card = json.loads((here / "card.json").read_bytes())
+    (here / "card.json").write_text(json.dumps(card | {"model": "churn"}))
+    (here / "model.onnx").write_bytes(b"other bytes")
+    served.rollouts.write(record("8").model_copy(update={"model": "churn"}))
+    eventually(lambda: "is damaged" in served.router.status()["missing"].get("churn", ""))
+    assert ["is damaged" in reason for reason in served.router.readiness()] == [True]
+    assert served.ask("/readyz", method="GET")[0] == 503
+    # A version that is no model anywhere is told by its own readiness alone.
+    (here / "card.json").unlink()
+    eventually(lambda: not served.router.readiness())
 
 
 def test_a_champion_that_is_still_fetched_or_that_alone_is_served_keeps_the_server_unready(serve, registry, eventually):
