@@ -162,6 +162,18 @@ class MlflowConnection:
             return self._client
 
 
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """Remove what may be gone: a process that was asleep and the one that took over remove the same."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in _GONE:
+            raise
+
+
 class Registry:
     """One MLflow server or database. Every method raises ``Retryable`` while it cannot be reached."""
 
@@ -214,7 +226,7 @@ class Registry:
             return Registered(version, run_id, source)
 
     def _removed(self, run_id: str) -> bool:
-        """Whether a run was deleted, which `remove_orphans` does right after its versions."""
+        """Whether a run was deleted, which `remove_orphans` does before its versions."""
         with self._connection.asking(f"look for run {run_id}") as client:
             return bool(client.get_run(run_id).info.lifecycle_stage != "active")
 
@@ -238,11 +250,14 @@ class Registry:
             named = set(keep) | _aliased(client, model)
             kept_runs = {v.run_id for v in found if str(v.version) in named}
             removed = [str(v.version) for v in found if str(v.version) not in named]
-            for version in removed:
-                client.delete_model_version(model, version)
+            # Runs first: whoever registers just now and finds its version gone looks whether its run was removed.
             for run in client.search_runs([_experiment(client, self.settings)], tagged):
                 if run.info.run_id not in kept_runs:
-                    client.delete_run(run.info.run_id)
+                    with _gone_already():
+                        client.delete_run(run.info.run_id)
+            for version in removed:
+                with _gone_already():
+                    client.delete_model_version(model, version)
             return sorted(removed)
 
     def champion(self, model: str) -> str | None:

@@ -204,6 +204,22 @@ def test_orphans_of_a_request_are_removed_and_others_stay(registry: Registry, ar
     assert client.get_run(second.run_id).info.lifecycle_stage == "active"
 
 
+def test_two_processes_that_remove_the_same_orphans_at_once_both_go_on(
+    registry: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stray = register(registry, artifact, "req-both", "both", alias=None)
+    real, other = registering._aliased, list[str]()
+
+    def meanwhile(client: Any, model: str) -> Any:
+        monkeypatch.undo()
+        other.extend(registry.remove_orphans("both", "req-both"))
+        return real(client, model)
+
+    monkeypatch.setattr(registering, "_aliased", meanwhile)
+    assert registry.remove_orphans("both", "req-both") == other == [stray.version]
+    assert versions(registry, "both") == set()
+
+
 def test_the_runs_of_retrained_versions_are_found_when_their_versions_are_gone(
     registry: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ):
