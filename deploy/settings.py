@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.masking import remember_named
 from stationkeeper.contracts.settings import Credential, Duration, Name, Settings
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, QueryPolicy, TimeoutAction
@@ -78,7 +79,11 @@ class QuerySettings(Settings):
 
     def policy(self) -> QueryPolicy:
         """Return the bounds as the pure core takes them."""
-        return QueryPolicy(self.action, self.failures, self.at_most, self.at_least)
+        parts = urlsplit(self.url)
+        # Without the user and the password of the address: this goes to the log, where a digest could be guessed.
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        asks = content_id("query", where, self.query, str(self.at_most), str(self.at_least), self.action.value)
+        return QueryPolicy(self.action, self.failures, self.at_most, self.at_least, asks)
 
 
 # Bounds beside the defaults of this file: a lower one is the least with which the thing works at all (one row, one

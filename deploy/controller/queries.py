@@ -1,4 +1,4 @@
-"""Asks the team's Prometheus about a canary, in a thread of its own: an answer may take seconds, a flush may not."""
+"""Asks the team's Prometheus about a canary, in threads of its own: an answer may take seconds, a flush may not."""
 
 import threading
 import time
@@ -31,7 +31,10 @@ Arms = tuple[str, str]
 
 
 class Queries:
-    """The queries of each model, asked every minute while two versions are compared; ``models`` have them by name."""
+    """The queries of each model, asked every minute while two versions are compared; ``models`` have them by name.
+
+    One thread a model: a Prometheus that hangs takes a timeout a query, and the next model's may be another one.
+    """
 
     def __init__(self, models: Mapping[str, Mapping[str, QuerySettings]], every_s: float = _EVERY_S) -> None:
         self._models = {model: dict(queries) for model, queries in models.items() if queries}
@@ -42,7 +45,7 @@ class Queries:
         self._told: dict[tuple[str, str], str] = {}
         self._wake = threading.Condition()
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._threads: dict[str, threading.Thread] = {}
 
     def follow(self, model: str, arms: Arms | None) -> None:
         """Ask about these versions of a model from now on, None about none; returns at once."""
@@ -55,9 +58,10 @@ class Queries:
                 return
             self._arms[model], self._due[model] = arms, time.monotonic()
             # Started with the first canary: a process that compares nothing talks to nobody.
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="deploy-queries", daemon=True)
-                self._thread.start()
+            if model not in self._threads:
+                thread = threading.Thread(target=self._run, args=(model,), name=f"queries-{model}", daemon=True)
+                self._threads[model] = thread
+                thread.start()
             self._wake.notify_all()
 
     def forget(self) -> None:
@@ -76,18 +80,18 @@ class Queries:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=_STOP_S)
+        until = time.monotonic() + _STOP_S
+        for thread in self._threads.values():
+            thread.join(timeout=max(until - time.monotonic(), 0.0))
 
-    def _run(self) -> None:
+    def _run(self, model: str) -> None:
         while True:
             with self._wake:
                 if self._stopping:
                     return
-                now = time.monotonic()
-                model = min(self._due, key=lambda one: self._due[one], default=None)
-                if model is None or self._due[model] > now:
-                    self._wake.wait(None if model is None else self._due[model] - now)
+                now, due = time.monotonic(), self._due.get(model)
+                if due is None or due > now:
+                    self._wake.wait(None if due is None else due - now)
                     continue
                 arms, self._due[model] = self._arms[model], now + self._every_s
             answers = {name: self._asked(model, name, query, arms) for name, query in self._models[model].items()}
@@ -97,7 +101,11 @@ class Queries:
                     self._found.setdefault(model, []).append((arms, answers))
 
     def _asked(self, model: str, name: str, query: QuerySettings, arms: Arms) -> QueryAnswer:
-        answer = ask(query, model, *arms)
+        try:
+            answer = ask(query, model, *arms)
+        # Whatever an answer sets off in us must not end the thread: nobody would ask again, and the canary would wait.
+        except Exception as error:  # noqa: BLE001 - it is told as this query's error, in the log and in the status
+            answer = QueryAnswer(None, masked(f"{type(error).__name__}: {error}"))
         if answer.error and self._told.get((model, name)) != answer.error:
             _log.warning(LogEvent.QUERY_UNANSWERED, model=model, query=name, error=answer.error)
         self._told[model, name] = answer.error
@@ -114,7 +122,7 @@ def ask(query: QuerySettings, model: str, champion: str, canary: str) -> QueryAn
         kind="prometheus", url=query.url, timeout=query.timeout, token=query.token, ca_file=query.ca_file
     )
     try:
-        client = JsonClient("Prometheus", at)
+        client = JsonClient("Prometheus", at, "rollout.queries")
         path = f"{client.path.rstrip('/')}/api/v1/query?query={quote(text)}"
         status, body = client.call("GET", path, known=_REFUSED)
     except (Retryable, ValueError, OSError) as error:
@@ -132,5 +140,6 @@ def _number(data: Any) -> float | None:
             (only,) = result
             return float(only["value"][1])
         return float(result[1]) if data["resultType"] == "scalar" else None
-    except (KeyError, TypeError, ValueError, IndexError):
+    # Overflow: a JSON integer of more than 308 digits.
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return None

@@ -95,7 +95,7 @@ def _step(step: StepLog, state: Controller, policy: Policy, *, current: bool) ->
     ]
     # The last answer belongs to now, as the evidence does.
     if current:
-        shown["guardrails"] += [query_shown(name, one, state.asked.get(name)) for name, one in policy.queries.items()]
+        shown["guardrails"] += [query_shown(name, one, state) for name, one in policy.queries.items()]
     return shown
 
 

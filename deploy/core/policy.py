@@ -74,12 +74,16 @@ class GuardrailPolicy:
 
 @dataclass(frozen=True, slots=True)
 class QueryPolicy:
-    """The bounds of one query's answer, how many in a row may not lie beyond them, and what that does."""
+    """The bounds of one query's answer, how many in a row may not lie beyond them, and what that does.
+
+    ``asks`` tells it from another query of the same name: an answer to that one is none to this.
+    """
 
     action: Action
     failures: int
     at_most: float | None = None
     at_least: float | None = None
+    asks: str = ""
 
     def words(self) -> str:
         """Return the bounds for people."""

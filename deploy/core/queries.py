@@ -13,6 +13,11 @@ from stationkeeper.deploy.core.policy import Action, Policy, QueryPolicy
 from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.state import Controller, LastAnswer
 
+# Minutes that may close after an answer until it is none. It comes once a minute, and after up to two where each query
+# takes its timeout; a backlog closes more of them than it takes in answers. By minutes and not by a clock: where they
+# close each half hour, or hours of a replayed stream in a second, no age in milliseconds says whether one was missed.
+_FRESH_MINUTES = 3
+
 
 class QueryOutcome(StrEnum):
     """What one answer says, in the words of Argo Rollouts."""
@@ -49,7 +54,7 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         query = policy.queries.get(name)
         if query is None:
             continue
-        said, before = outcome(answer, query), asked.get(name, LastAnswer())
+        said, before = outcome(answer, query), _answer(state, name, query) or LastAnswer()
         failed = before.failed
         # What could not be measured neither adds to a row of failures nor ends it.
         if said is QueryOutcome.FAILED:
@@ -60,14 +65,28 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         finite = answer.value is not None and math.isfinite(answer.value)
         shown = answer.value if finite else None
         words = answer.error or ("no single number" if answer.value is None else f"{answer.value:g}")
-        asked[name] = LastAnswer(outcome=said.value, value=shown, said=words, failed=failed, at=state.clock)
+        asked[name] = LastAnswer(
+            outcome=said.value, value=shown, said=words, failed=failed, at=state.clock, asks=query.asks
+        )
     return state.model_copy(update={"asked": asked})
+
+
+def aged(state: Controller, minutes: int = _FRESH_MINUTES + 1) -> Controller:
+    """Return the memory with that many minutes closed since its answers; left out, none says anything of now."""
+    asked = {name: last.model_copy(update={"closed": last.closed + minutes}) for name, last in state.asked.items()}
+    return state.model_copy(update={"asked": asked}) if asked else state
+
+
+def _answer(state: Controller, name: str, query: QueryPolicy) -> LastAnswer | None:
+    """Return the last answer to this very query: one by the same name may have had another address or other bounds."""
+    last = state.asked.get(name)
+    return last if last is not None and last.asks == query.asks else None
 
 
 def failing(state: Controller, policy: Policy) -> Iterator[tuple[Action, Because]]:
     """Yield each acting query that failed as often in a row as it may not, with what it does."""
     for name, query in policy.queries.items():
-        last = state.asked.get(name)
+        last = _answer(state, name, query)
         if last is None or query.action is Action.INFORM or last.failed < query.failures:
             continue
         numbers = {"query": name, "said": last.said, "bounds": query.words(), "failed": last.failed}
@@ -80,17 +99,18 @@ def unanswered(state: Controller, policy: Policy) -> Because | None:
     for name, query in policy.queries.items():
         if query.action is Action.INFORM:
             continue
-        last = state.asked.get(name)
+        last = _answer(state, name, query)
         # An answer from before traffic showed the weight, or of that minute, says nothing of it.
-        if last is None or last.at <= since:
+        if last is None or last.at <= since or last.closed > _FRESH_MINUTES:
             return because(Reason.QUERY_WAITED, query=name, outcome="nothing yet", said=f"wanted: {query.words()}")
         if last.outcome != QueryOutcome.SUCCESSFUL:
             return because(Reason.QUERY_WAITED, query=name, outcome=last.outcome, said=last.said)
     return None
 
 
-def shown(name: str, query: QueryPolicy, last: LastAnswer | None) -> dict[str, str]:
+def shown(name: str, query: QueryPolicy, state: Controller) -> dict[str, str]:
     """Return a query as a guardrail of the status, in words."""
+    last = _answer(state, name, query)
     does = "informs" if query.action is Action.INFORM else f"{query.action.value} after {query.failures} in a row"
     said = f"{last.outcome}: {last.said}, {last.failed} failed in a row" if last else "not answered yet"
     return {"name": f"query {name}", "reason": f"{said}; wanted {query.words()}; {does}"}

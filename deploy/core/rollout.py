@@ -26,7 +26,7 @@ from stationkeeper.deploy.core.moves import (
 )
 from stationkeeper.deploy.core.policy import LABELLED, Action, Guardrail, Policy, TimeoutAction
 from stationkeeper.deploy.core.promotion import confirmation, promote_limit, wanted, why_labels
-from stationkeeper.deploy.core.queries import QueryAnswer, failing, noted, unanswered
+from stationkeeper.deploy.core.queries import QueryAnswer, aged, failing, noted, unanswered
 from stationkeeper.deploy.core.reasons import Because, Reason, Uncounted, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, memory, remember
@@ -54,7 +54,7 @@ def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition
     # A replay after a restart brings minutes again; weighed twice they would be evidence twice.
     if minute.end <= state.clock:
         return Transition(rollout)
-    state = state.model_copy(update={"clock": minute.end})
+    state = aged(state.model_copy(update={"clock": minute.end}), 1)
     if rollout.phase in _RUNNING and rollout.canary:
         state = weigh(state, minute, rollout.champion, rollout.canary, policy)
         state = _settle(state, minute, rollout)

@@ -56,7 +56,10 @@ class Spread(Message):
 
 
 class LastAnswer(Message):
-    """The last answer to a query: what it says, its number, in words, when, and how many in a row failed."""
+    """The last answer to a query: what it says, its number, in words, when, and how many in a row failed.
+
+    ``asks`` is what it answers (``QueryPolicy.asks``), ``closed`` how many minutes closed since.
+    """
 
     schema_name: ClassVar[str] = "last-answer"
     outcome: str = ""
@@ -64,6 +67,8 @@ class LastAnswer(Message):
     said: str = ""
     failed: int = 0
     at: int = 0
+    asks: str = ""
+    closed: int = 0
 
 
 class StepLog(Message):

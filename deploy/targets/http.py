@@ -28,18 +28,18 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 
 class JsonClient:
-    """Plain JSON over HTTP, one connection a call; ``who`` names the server in errors."""
+    """Plain JSON over HTTP, one connection a call; ``who`` names the server in errors, ``where`` its settings."""
 
-    def __init__(self, who: str, settings: TargetSettings) -> None:
+    def __init__(self, who: str, settings: TargetSettings, where: str = "targets") -> None:
         parts = urlsplit(settings.url or "")
         if parts.scheme not in {"http", "https"} or parts.hostname is None:
             shown = masked(str(settings.url))
-            raise ValueError(f"targets: {settings.kind}: url {shown!r} is no address; write http://HOST:PORT")
+            raise ValueError(f"{where}: {settings.kind}: url {shown!r} is no address; write http://HOST:PORT")
         self._who = f"{who} at {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         self._parts, self._timeout = parts, settings.timeout / 1_000
         self._headers = {"content-type": "application/json"}
         if settings.token is not None:
-            self._headers["authorization"] = f"Bearer {settings.token.read('targets.token')}"
+            self._headers["authorization"] = f"Bearer {settings.token.read(f'{where}.token')}"
         elif parts.username is not None:
             pair = f"{unquote(parts.username)}:{remember(unquote(parts.password or ''))}"
             self._headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"

@@ -1,5 +1,6 @@
 """The role's questions to Prometheus: a real one, one that is away, and what a controller does with the answers."""
 
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from email.message import Message
@@ -12,7 +13,9 @@ import pytest
 
 from stationkeeper.contracts.settings import Credential
 from stationkeeper.deploy.controller.queries import Queries, ask
+from stationkeeper.deploy.core.queries import QueryAnswer, unanswered
 from stationkeeper.deploy.core.reasons import Reason
+from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import QuerySettings
 from tests.deploy.world import SETTINGS, TOPICS, World, candidate
 from tests.json_server import JsonServer
@@ -24,7 +27,7 @@ class Prometheus(JsonServer):
     """Answers each query with one number, and keeps what it was asked and by whom."""
 
     def __init__(self) -> None:
-        self.value = "0.001"
+        self.value: str | int = "0.001"
         self.asked: list[tuple[str, str | None]] = []
         super().__init__()
 
@@ -89,11 +92,58 @@ def test_who_is_away_or_answers_nonsense_is_an_error_or_no_number(double: Promet
     away = ask(wanted("http://127.0.0.1:1"), "fraud", "1", "2")
     assert away.value is None
     assert "Prometheus at 127.0.0.1:1 does not answer" in away.error
+    nobody = Credential.model_validate({"env": "NO_SUCH_VARIABLE"})
+    assert "rollout.queries.token" in ask(wanted(double.url, token=nobody), "fraud", "1", "2").error
     double.value = "NaN"
     found = ask(wanted(double.url, token=Credential.model_validate({"secret": "s3cret"})), "fraud", "1", "2")
     assert found.error == ""
     assert found.value != found.value
     assert double.asked[-1] == ('errors{version="2",old="1",model="fraud"}', "Bearer s3cret")
+
+
+def test_a_number_too_large_is_no_number_and_nothing_ends_the_asking(
+    double: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.value = 10**400
+    found = ask(wanted(double.url), "fraud", "1", "2")
+    assert (found.value, found.error) == (None, "")
+    broken = iter((RuntimeError("a fault of ours"),))
+
+    def asking(*given: Any) -> QueryAnswer:
+        for error in broken:
+            raise error
+        return QueryAnswer(0.5)
+
+    monkeypatch.setattr("stationkeeper.deploy.controller.queries.ask", asking)
+    queries = Queries({"fraud": {"q": wanted(double.url)}}, every_s=0.01)
+    answers: list[QueryAnswer] = []
+
+    def several() -> bool:
+        answers.extend(said["q"] for _, said in queries.taken("fraud"))
+        return len(answers) > 1
+
+    try:
+        queries.follow("fraud", ("1", "2"))
+        until(several, "asked again after a fault")
+    finally:
+        queries.close()
+    assert (answers[0].error, answers[1].value) == ("RuntimeError: a fault of ours", 0.5)
+
+
+def test_a_prometheus_that_hangs_keeps_no_other_models_queries_waiting(double: Prometheus) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = wanted(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=60_000)
+        queries = Queries({"away": {"q": hangs}, "fraud": {"q": wanted(double.url)}}, every_s=0.01)
+        try:
+            queries.follow("away", ("1", "2"))
+            silent.settimeout(30)
+            # Asked, and never answered while it is open.
+            with silent.accept()[0]:
+                queries.follow("fraud", ("1", "2"))
+                until(lambda: len(double.asked) > 2, "the other model's are asked again and again")
+                assert queries.taken("away") == []
+        finally:
+            queries.close()
 
 
 def test_only_what_is_compared_is_asked_about_and_an_answer_names_its_versions(double: Prometheus) -> None:
@@ -136,4 +186,25 @@ def test_a_controller_takes_back_a_canary_that_prometheus_condemns_without_a_min
     until(back, "the canary is taken back")
     assert world.deployments[-1].evidence["code"] == Reason.QUERY_FAILED
     assert "query checkouts: 0.5 where at most 0.01 is wanted" in world.last.reason
+    world.stage.close()
+
+
+def test_a_controller_that_starts_again_waits_for_an_answer_of_its_own(double: Prometheus) -> None:
+    asked = SETTINGS.model_copy(update={"queries": {"checkouts": wanted(double.url)}})
+    world = World(settings=asked, query_s=0.01)
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(4)
+
+    def successful() -> bool:
+        world.flush()
+        return unanswered(memory(world.last), asked.policy()) is None
+
+    until(successful, "an answer in the log")
+    world.stage.close()
+    double.value = "0.5"
+    world.start()
+    ((model, record),) = world.stage._rollouts.records.items()
+    waited = unanswered(memory(record), asked.policy())
+    assert (model, waited and waited.numbers["outcome"]) == ("fraud", "nothing yet")
     world.stage.close()

@@ -1,6 +1,8 @@
 """Guardrails of the team's own Prometheus: what an answer says, what acts, and that no answer is no success."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.core.moves import Phase
 from stationkeeper.deploy.core.policy import Action, Policy, QueryPolicy
 from stationkeeper.deploy.core.promotion import risks
-from stationkeeper.deploy.core.queries import QueryAnswer, outcome
+from stationkeeper.deploy.core.queries import QueryAnswer, noted, outcome, unanswered
 from stationkeeper.deploy.core.reasons import Reason
 from stationkeeper.deploy.core.rollout import answered, compared
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import QuerySettings, RolloutSettings
-from tests.deploy.core.ramp import SETTINGS, drive, started
+from tests.deploy.core.ramp import MINUTE, SETTINGS, drive, started
 
 GOOD, BAD, NONE, AWAY = QueryAnswer(0.001), QueryAnswer(0.5), QueryAnswer(None), QueryAnswer(None, "Prometheus is away")
 
@@ -94,6 +96,44 @@ def test_a_success_of_the_step_before_says_nothing_of_the_present_weight():
     records, _ = drive(rollout, rules, range(9, 60), rng=np.random.default_rng(1))
     assert records[-1].weight_bp == 500
     assert "said nothing yet" in records[-1].reason
+
+
+def test_minutes_of_a_backlog_take_no_step_and_promote_nobody_by_the_answer_before_it():
+    rules = replace(policy(), step_ms=20 * MINUTE)
+    rollout, _ = play(rules, [GOOD] * 8)
+    records, audits = drive(rollout, rules, range(9, 60), rng=np.random.default_rng(1))
+    assert audits == []
+    assert (records[0].weight_bp, records[-1].weight_bp) == (100, 100)
+    assert "query checkouts said nothing yet" in records[-1].reason
+    # Where minutes close far apart, an answer between each two is a fresh one.
+    rollout, _ = play(rules, [GOOD] * 8)
+    for index in range(9, 60, 10):
+        rollout = answered(rollout, rules, {"checkouts": GOOD}).rollout
+        rollout = drive(rollout, rules, [index], rng=np.random.default_rng(2))[0][-1]
+    assert rollout.weight_bp > 100
+
+
+def test_an_answer_is_to_the_query_that_was_asked_and_not_to_the_next_of_its_name():
+    before, after = policy("inform"), policy("roll_back")
+    rollout, _ = play(before, [BAD] * 8)
+    records, audits = drive(rollout, after, [9], rng=np.random.default_rng(1))
+    assert audits == []
+    state = memory(records[-1])
+    written: dict[str, Any] = {"url": "http://p", "query": "up", "at_most": 1.0}
+
+    def rules(**change: Any) -> Policy:
+        asked = QuerySettings.model_validate({**written, **change})
+        return SETTINGS.model_copy(update={"queries": {"q": asked}}).policy()
+
+    old = rules()
+    held = noted(state, old, {"q": GOOD})
+    assert unanswered(held, old) is None
+    for change in ({"url": "http://q:9090"}, {"query": "down"}, {"at_most": 0.1}, {"at_least": 0.0}):
+        assert unanswered(held, rules(**change)) is not None
+    # Nor does an answer of a build that kept none of this say anything; a password is no part of it.
+    bare = held.model_copy(update={"asked": {"q": held.asked["q"].model_copy(update={"asks": ""})}})
+    assert unanswered(bare, old) is not None
+    assert rules(url="http://me:secret@p") == old
 
 
 def test_with_good_answers_an_equal_canary_is_promoted_and_the_queries_go_on_on_probation():
