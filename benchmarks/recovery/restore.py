@@ -29,6 +29,7 @@ from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
 from stationkeeper.monitor.status import ModelView
+from stationkeeper.process.run import collect_seldom
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
@@ -285,6 +286,7 @@ def main() -> None:
     parser.add_argument("--panes", type=int, default=60)
     parser.add_argument("--broker", action="store_true", help="also on a local Apache Kafka")
     given = parser.parse_args()
+    collect_seldom()
     found = []
     for strata in given.strata:
         topics = Topics("restore")

@@ -260,7 +260,8 @@ class _FixedBets:
         self._log_e = table.matrix()
         dense = table.dense.shape[1]
         self._phi = np.append(phi[0, :dense], np.repeat(phi[0, -2], len(self._log_e) - dense))
-        self._spread = table.spread[0]
+        # Known of exact probabilities alone, to which alone a correction applies.
+        self._spread = table.spread[0] if len(table.spread) else np.zeros(1)
         self.weight = np.where(table.live[0], table.weight[0], 0.0) * (1 - ADAPTIVE_WEIGHT)
 
     def growth(self, q: Floats, excess: float = 0.0) -> Floats:

@@ -404,7 +404,7 @@ def watched_fairness(
         return None
     # Decisions and errors lean on each other as the scores and the labelled rows of the reference do.
     labelled = 1.0 if reference.labels is None else reference.labels.phi
-    decided = 1.0 if reference.prediction is None else float(reference.prediction.phi.max(initial=1.0))
+    decided = 1.0 if reference.prediction is None else reference.prediction.inflation
     phi = {name: decided if k == APPROVAL else labelled for k, name in enumerate(RATES)}
     return Fairness(settings.fairness, alphas["fairness"], phi)
 

@@ -216,7 +216,7 @@ class Replay:
 
         Rows that lean on each other need the first reference's length to show by how much.
         """
-        phi = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
+        phi = [subject.inflation for subject in reference.subjects]
         floors = [subject.day_floor or 0.0 for subject in reference.subjects]
         # Any sign is enough, of half of the subjects or of one that leans twice as much: a reference that is too short
         # for dependent rows gives false pages, one that is longer than it need be costs only time.

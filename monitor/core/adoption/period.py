@@ -164,7 +164,7 @@ class AdoptionPeriod:
             if not found:
                 continue
             effect, noise = found["tv"].value, found["tv"].noise
-            phi = float(learned[subject.name].phi.max(initial=1.0))
+            phi = learned[subject.name].inflation
             if effect > max(delta, _NOISES * noise * float(np.sqrt(phi))):
                 effects[subject.name] = round(effect, 6)  # Digits that tell one row in a million.
         if not effects or self.begin is None:

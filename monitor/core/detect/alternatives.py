@@ -171,7 +171,7 @@ class AlternativeTable:
     dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell one takes on its own cell and
     elsewhere.  live [F, D + G K] is False where one lies inside the null.  weight [F, D + G K] sums to 1
     over the live ones of a feature (0 everywhere where none is live).  spread [F, D + G K] is the variance of
-    each e-value under the cell probabilities, which the conformal correction needs.
+    each e-value under exact cell probabilities, which the conformal correction needs; else empty.
     """
 
     dense: Floats
@@ -264,24 +264,29 @@ def build_alternatives(
     cell_weight = (cell_live * _cell_prior(reference)[:, None, :] * level_weight[:, None]).reshape(len(p), -1)
     # Where no cell is live all weights are 0, and stay so.
     cell_weight *= CELL_WEIGHT / np.maximum(cell_weight.sum(-1, keepdims=True), 1e-300)
-    mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
-    spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2
+    spread = np.empty((0, 0))
+    # Only ranks, whose probabilities are exact, are corrected by it.
+    if reference.exact:
+        mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
+        spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2
+        spread = np.maximum(spread.reshape(len(p), -1), 0)
     if blocks:
         dense, live, dense_names = blocks[0]
-        e = np.exp(dense)
-        dense_mean = (e * p[:, None, :]).sum(-1)
-        dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
+        if reference.exact:
+            e = np.exp(dense)
+            dense_mean = (e * p[:, None, :]).sum(-1)
+            dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
+            spread = np.concatenate([np.maximum(dense_spread, 0), spread], axis=1)
         base = np.array([prior_weight(row) for row in dense_names])
         weight = np.concatenate([live * base, cell_weight], axis=1)
         live = np.concatenate([live, flat_live], axis=1)
-        spread_all = np.concatenate([dense_spread, spread.reshape(len(p), -1)], axis=1)
         names = dense_names + names
     else:
         dense = np.zeros((len(p), 0, p.shape[-1]))
-        weight, live, spread_all = cell_weight, flat_live, spread.reshape(len(p), -1)
+        weight, live = cell_weight, flat_live
     total = weight.sum(-1, keepdims=True)
     weight = weight / np.where(total > 0, total, 1.0)
-    return AlternativeTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
+    return AlternativeTable(dense, inside, outside, live, weight, spread, names)
 
 
 def _cell_prior(reference: ReferenceCells) -> Floats:

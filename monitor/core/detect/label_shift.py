@@ -87,7 +87,7 @@ class LabelShift:
         q /= q.sum(2, keepdims=True)
         e, outside = huber_clip(q, p[:, None, :], np.full(q.shape[:2], delta))
         live = np.asarray(outside, np.bool_)
-        phi = self._phi = max(1.0, float(subject.phi.max(initial=1.0)))
+        phi = self._phi = subject.inflation
         z = normal_isf(ETA / (segments * len(ODDS) * len(strata)))
         self._log_e = finite_reference(e, p[:, None, :], counts.sum(1)[:, None], z, phi)
         self._log_e = np.where(live[..., None], self._log_e, 0.0)

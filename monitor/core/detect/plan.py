@@ -50,14 +50,14 @@ class PlannedSubject:
                 f"subject {self.name!r}: reference must have shape [strata, cells] with at least one cell and the "
                 f"missing cell, got {self.reference.shape}"
             )
-        if (self.reference < 0).any() or not self.reference.sum(axis=1).all():
+        if self.reference.min(initial=0) < 0 or not self.reference.any(axis=1).all():
             raise ValueError(f"subject {self.name!r}: every stratum needs reference rows, with counts of 0 or more")
         if not 0 <= self.delta < 1:
             raise ValueError(f"subject {self.name!r}: delta must be at least 0 and below 1, got {self.delta}")
         groups = DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2
         if np.ndim(self.phi) and np.shape(self.phi) != (groups,):
             raise ValueError(f"subject {self.name!r}: phi must be one number or {groups}, got {np.shape(self.phi)}")
-        if not (np.asarray(self.phi) >= 1).all():
+        if not (self.phi >= 1 if isinstance(self.phi, float) else (np.asarray(self.phi) >= 1).all()):
             raise ValueError(f"subject {self.name!r}: phi must be at least 1, got {self.phi}")
 
     def group_phi(self) -> Floats:

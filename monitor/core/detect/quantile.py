@@ -7,11 +7,13 @@ each function here with scipy's.
 import math
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+_F = TypeVar("_F", float, Floats)
 
 _NORMAL = NormalDist()
 # Stands for 0 in logs and denominators: near the smallest normal float (2.2e-308), with room for a division.
@@ -38,13 +40,11 @@ def normal_cdf(x: ArrayLike) -> Floats:
 
 def normal_ppf(p: ArrayLike) -> Floats:
     """Standard normal quantile, elementwise; 0 and 1 give -inf and +inf (Wichura, AS 241)."""
-
-    def one(value: float) -> float:
-        if value <= 0:
-            return -math.inf
-        return math.inf if value >= 1 else _NORMAL.inv_cdf(value)
-
-    return _each(one, p)
+    p = np.asarray(p, np.float64)
+    inside = ~((p <= 0) | (p >= 1))
+    found = np.where(p <= 0, -math.inf, math.inf)
+    found[inside] = _each(_NORMAL.inv_cdf, p[inside])
+    return found
 
 
 def normal_isf(p: float) -> float:
@@ -123,21 +123,26 @@ def beta_cdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
     y_in = np.where(inside, y, 0.5)
     log_front = a * np.log(y_in) + b * np.log1p(-y_in) - np.log(a)
     log_front += _lgamma(a + b) - _lgamma(a) - _lgamma(b)
-    c = np.ones_like(y_in)
-    d = 1 / _away_from_zero(1 - (a + b) * y_in / (a + 1))
-    h = d.copy()
+    # Of one value in plain numbers, which are the same to the last bit and take a twentieth of the time.
+    h = _fraction(y_in, a, b) if y_in.size > 1 else np.full(y_in.shape, _fraction(y_in.item(), a.item(), b.item()))
+    value = np.where(inside, np.exp(log_front) * h, np.where(y <= 0, 0.0, 1.0))
+    return np.asarray(np.clip(np.where(swap, 1 - value, value), 0, 1), dtype=np.float64)
+
+
+def _fraction(y: _F, a: _F, b: _F) -> _F:
+    """The continued fraction of `beta_cdf`."""
+    c = y * 0 + 1
+    h = d = 1 / _away_from_zero(1 - (a + b) * y / (a + 1))
     for k in range(1, _STEPS):
-        even = k * (b - k) * y_in / ((a + 2 * k - 1) * (a + 2 * k))
-        odd = -(a + k) * (a + b + k) * y_in / ((a + 2 * k) * (a + 2 * k + 1))
+        even = k * (b - k) * y / ((a + 2 * k - 1) * (a + 2 * k))
+        odd = -(a + k) * (a + b + k) * y / ((a + 2 * k) * (a + 2 * k + 1))
         for step in (even, odd):
             d = 1 / _away_from_zero(1 + step * d)
             c = _away_from_zero(1 + step / c)
             h = h * c * d
-        # A few last digits of a float64: the products round at each step, so that none comes nearer.
-        if np.all(np.abs(c * d - 1) < 1e-15):
+        if _is_small(c * d - 1):
             break
-    value = np.where(inside, np.exp(log_front) * h, np.where(y <= 0, 0.0, 1.0))
-    return np.asarray(np.clip(np.where(swap, 1 - value, value), 0, 1), dtype=np.float64)
+    return h
 
 
 def beta_ppf(p: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
@@ -177,8 +182,17 @@ def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, eta: ArrayLik
     return upper
 
 
-def _away_from_zero(x: Floats) -> Floats:
+def _away_from_zero(x: _F) -> _F:
+    if isinstance(x, float):
+        return x if abs(x) >= _TINY else _TINY
     return np.where(np.abs(x) < _TINY, _TINY, x)
+
+
+def _is_small(x: _F) -> bool:
+    # A few last digits of a float64: the products round at each step, so that none comes nearer.
+    if isinstance(x, float):
+        return abs(x) < 1e-15
+    return bool((np.abs(x) < 1e-15).all())
 
 
 def _beta_solve(p: Floats, a: Floats, b: Floats) -> Floats:

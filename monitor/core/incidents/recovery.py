@@ -208,7 +208,7 @@ def member_phi(reference: Reference, member: Member) -> float:
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
         return reference.labels.phi
     subject = reference.by_name.get(member.subject)
-    return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
+    return subject.inflation if subject is not None else 1.0
 
 
 def is_tested(member: Member) -> bool:

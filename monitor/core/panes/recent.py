@@ -7,11 +7,10 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.contracts.times import UTC_ZONE, local_ms
-from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
+from stationkeeper.monitor.core.panes.packed import PackedRows, SparseRows, merge, pack, unpack
 from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.reference import Counts
 
@@ -148,21 +147,24 @@ class Recent:
         """Become what ``state`` was taken from, or its sparse form."""
         self._panes.clear()
         self._read.clear()
-        for head, counts in zip(state.heads.tolist(), self._rows(state), strict=True):
-            self._panes.append(_Stretch.of(tuple(head[:5]), pack(counts)))
+        for head, packed in zip(state.heads.tolist(), self._rows(state), strict=True):
+            self._panes.append(_Stretch.of(tuple(head[:5]), packed))
         self._bytes = sum(one.size for one in self._panes)
 
-    def _rows(self, state: RecentState) -> Iterator[NDArray[np.integer]]:
-        """The counts of each stretch of a state."""
+    def _rows(self, state: RecentState) -> Iterator[bytes]:
+        """The counts of each stretch of a state, packed."""
+        if isinstance(state.counts, SparseRows):
+            yield from state.counts.packed()
+            return
         if state.counts is not None:
-            yield from state.counts
+            yield from map(pack, state.counts)
             return
         cuts = np.cumsum(state.heads[:, 5])[:-1]
         positions, values = np.split(state.at, cuts), np.split(state.values, cuts)
         for at, value, _ in zip(positions, values, state.heads, strict=False):
             counts = np.zeros(self.width, np.int64)
             counts[at] = value
-            yield counts
+            yield pack(counts)
 
     def _counts(self, one: _Stretch) -> Counts:
         """What a stretch counted; kept until the next pane, for one decision asks many times."""

@@ -73,7 +73,7 @@ class Cardinality:
         self._slices = [slice(place.first, place.missing) for place in places]
         self._missing = np.array([place.missing for place in places], np.int64)
         self._counts = [reference.subjects[i].counts[:-1] for i in chosen]
-        self._phi = [float(reference.subjects[i].phi.max(initial=1.0)) for i in chosen]
+        self._phi = [reference.subjects[i].inflation for i in chosen]
         # Bounds that hold for every window, which has these rows or more: between them nothing is unusual.
         self._many = [FAR * _generous(counts, WINDOW_ROWS) * (1 - _ROUNDING) for counts in self._counts]
         self._few = [int(np.count_nonzero(_sure(counts))) / FAR for counts in self._counts]

@@ -1,16 +1,19 @@
 """Data-quality rates: shares of rows that must not rise above the reference's, each a Bernoulli e-SR on the budget."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
 
+from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
 from stationkeeper.monitor.core.detect import ETA, EvidenceState, RateDetector, RateScores, effect_floor
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Cause, Check
-from stationkeeper.monitor.core.reference import QUALITY, NumericCells, Reference, ReferenceSubject
+from stationkeeper.monitor.core.reference import QUALITY, Counts, NumericCells, Reference, ReferenceSubject
 
 TOLERANCE = 0.005
 """How far a rate may rise unremarked: half a point. STATISTICS.md, section 5: a missing rate of 1 % that rises to 3 %
@@ -45,6 +48,9 @@ _RANGE = frozenset({Check.BELOW, Check.ABOVE})
 # Rates whose rows come in runs as the subject's own values do: the sales of a new shop, the flights of a warm hour.
 _IN_RUNS = _RANGE | {Check.UNSEEN}
 
+# The positions of these checks among the quality counters.
+_UNSEEN, _BEYOND = QUALITY.index(Check.UNSEEN), [QUALITY.index(Check.BELOW), QUALITY.index(Check.ABOVE)]
+
 
 class QualityRates:
     """One Bernoulli e-SR a quality counter, over all subjects and the pane as a whole; state is their evidence."""
@@ -52,28 +58,29 @@ class QualityRates:
     def __init__(self, reference: Reference, alpha: float, segments: int, tolerance: float | None) -> None:
         """``alpha`` is the share of the budget, ``tolerance`` replaces ``TOLERANCE``."""
         self._reference, self._layout = reference, reference.layout
-        checks = [rate_checks(subject) for subject in reference.subjects]
-        plan = [(i, check) for i, mine in enumerate(checks) for check in mine]
+        subjects = reference.subjects
+        checks = [_counters(rate_checks(subject)) for subject in subjects]
         # Where each subject's rates begin; those of the pane as a whole come last.
         self._first = np.cumsum([0, *map(len, checks)])
-        self._at = np.array([self._layout.places[i].counter(check) for i, check in plan], np.int64)
+        owner = np.repeat(np.arange(len(checks)), np.diff(self._first))
+        counter = np.concatenate([_counters(()), *checks])
+        self._at = np.array([place.quality for place in self._layout.places], np.int64)[owner] + counter
         self._pane_at = np.array([self._layout.pane_counter(name) for name, _ in DUPLICATES_AND_LATE.values()])
         allowed = [share for _, share in DUPLICATES_AND_LATE.values()]
-        known = [self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan]
-        hits, trials, slack = zip(*known, *((0.0, _EXACT_ROWS, share) for share in allowed), strict=True)
-        self._moving = np.array([check in _IN_RUNS for _, check in plan] + [False] * len(allowed))
-        limits = log_thresholds(alpha, np.ones(len(hits)))
-        runs = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
-        phi = [runs[i] if check in _IN_RUNS else 1.0 for i, check in plan]
-        held = [check in _RANGE for _, check in plan]
+        hits, trials, slack = _baseline(subjects, owner, counter, TOLERANCE if tolerance is None else tolerance)
+        held = np.isin(counter, _BEYOND)
+        runs = np.array([subject.inflation for subject in subjects], np.float64)[owner]
+        phi = np.where(held | (counter == _UNSEEN), runs, 1.0)
+        self._moving = np.append(held | (counter == _UNSEEN), [False] * len(allowed))
+        limits = log_thresholds(alpha, np.ones(len(self._moving)))
         self.detector = RateDetector(
-            hits,
-            trials,
-            slack,
+            np.append(hits, [0.0] * len(allowed)),
+            np.append(trials, [_EXACT_ROWS] * len(allowed)),
+            np.append(slack, allowed),
             ETA / (len(limits) * segments),
             limits,
-            [*phi, *(1.0 for _ in allowed)],
-            [*held, *(False for _ in allowed)],
+            np.append(phi, [1.0] * len(allowed)),
+            np.append(held, [False] * len(allowed)),
         )
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
@@ -103,20 +110,6 @@ class QualityRates:
     def restore(self, state: EvidenceState) -> None:
         """Take over the evidence that ``state`` gave."""
         self.detector.restore(state)
-
-    def _baseline(self, i: int, check: str, tolerance: float) -> tuple[float, float, float]:
-        """Successes, trials and tolerance of a rate. New values were counted on every other row of the reference."""
-        subject = self._reference.subjects[i]
-        rows = max(subject.rows, 1)
-        hits = float(min(int(subject.quality[QUALITY.index(check)]), rows))
-        if check == "unseen":
-            half = float(max(rows // 2, 1))
-            return min(hits, half), half, UNSEEN_TOLERANCE
-        if check in _RANGE:
-            slack = effect_floor(RANGE_TOLERANCE, subject.day_floor or 0.0)
-            # One value of the reference is its extreme; the next of the same law lies beyond with chance 1 / (n + 1).
-            return max(hits, 1.0), float(rows), min(slack, MOVING_RANGE_TOLERANCE)
-        return hits, float(rows), tolerance
 
     def _index(self, subject: str, check: Check) -> int | None:
         """Position of a subject's rate, None where a check is not watched as one."""
@@ -158,6 +151,31 @@ class QualityRates:
             check=check,
             evidence={"share": share, "limit": limit},
         )
+
+
+# Subjects watch one of a few lists of checks.
+@cache
+def _counters(checks: tuple[str, ...]) -> Counts:
+    """The positions of checks among the quality counters."""
+    return np.array([QUALITY.index(check) for check in checks], np.int64)
+
+
+def _baseline(
+    subjects: Sequence[ReferenceSubject], owner: Counts, counter: Counts, tolerance: float
+) -> tuple[Floats, Floats, Floats]:
+    """Successes, trials and tolerance of each rate: ``counter`` int64[R] of the subjects ``owner`` int64[R]."""
+    trials = np.array([max(subject.rows, 1) for subject in subjects], np.int64)[owner]
+    # New values were counted on every other row of the reference.
+    trials = np.where(counter == _UNSEEN, np.maximum(trials // 2, 1), trials)
+    counted = np.array([subject.quality for subject in subjects], np.int64).reshape(-1, len(QUALITY))
+    hits = np.minimum(counted[owner, counter], trials)
+    moved = [min(effect_floor(RANGE_TOLERANCE, s.day_floor or 0.0), MOVING_RANGE_TOLERANCE) for s in subjects]
+    beyond = np.isin(counter, _BEYOND)
+    # One value of the reference is its extreme; the next of the same law lies beyond with chance 1 / (n + 1).
+    hits = np.where(beyond, np.maximum(hits, 1), hits)
+    slack = np.where(counter == _UNSEEN, UNSEEN_TOLERANCE, tolerance)
+    slack = np.where(beyond, np.array(moved, np.float64)[owner], slack)
+    return hits.astype(np.float64), trials.astype(np.float64), slack
 
 
 def rate_checks(subject: ReferenceSubject) -> tuple[str, ...]:

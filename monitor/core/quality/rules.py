@@ -129,7 +129,7 @@ class Rules:
         # A value rarer than one row in a million, or none at all, says of each row of its run as much as one of those.
         nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
         # Rows that repeat each other, as the flights of an hour share its weather, say less each.
-        self._nats = nats / np.array([max(1.0, float(s.phi.max(initial=1.0))) for s in reference.subjects])
+        self._nats = nats / np.array([s.inflation for s in reference.subjects])
         self._longest_run = np.array([_TIMES_LONGEST * s.repeats for s in reference.subjects])
         self.absent_rows = np.zeros(len(places), np.int64)
         self.run_cell: Integers = np.full(len(places), -1)
@@ -328,7 +328,7 @@ def _wide(subject: ReferenceSubject, cell: int) -> bool:
 
 def _far_nats(subject: ReferenceSubject) -> float:
     """Nats that a value far outside is worth: none of n rows was there, so at most 3 in n are (95 %), n less phi."""
-    phi = max(1.0, float(subject.phi.max(initial=1.0)))
+    phi = subject.inflation
     # At least a nat: a reference of a handful of rows knows nothing rarer than that.
     return max(float(np.log(max(subject.rows / phi, 1.0) / 3)), 1.0) / phi
 

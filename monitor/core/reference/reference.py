@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +57,8 @@ class ReferenceSubject:
     unknown. ``phi_within_days`` float64[L] is the part of phi that the floor does not carry, that within days, where
     days move independently; else empty. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the
     day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid``
-    int64[cells] is the coarse cell of each cell, missing alone in the last, and ``rows`` the effective rows behind the
-    counts. ``pair`` says of which two features a joint subject is.
+    int64[cells] is the coarse cell of each cell, missing alone in the last, ``rows`` the effective rows behind the
+    counts and ``inflation`` the largest phi, at least 1. ``pair`` says of which two features a joint subject is.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ReferenceSubject:
     repeats: int = 0
     grid: Integers = field(init=False, repr=False)
     rows: int = field(init=False, repr=False)
+    inflation: float = field(init=False, repr=False)
     pair: Pair | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class ReferenceSubject:
         object.__setattr__(self, "grid", grid)
         # Asked for some fifteen times by what is built from a subject.
         object.__setattr__(self, "rows", int(self.counts.sum()))
+        object.__setattr__(self, "inflation", max(1.0, float(self.phi.max())) if len(self.phi) else 1.0)
 
     @property
     def missing_share(self) -> float:
@@ -272,8 +275,13 @@ class Reference:
         return digest(self)
 
 
-def joint_subject(pair: Pair, cells: Mapping[str, Cells], counts: Counts | None = None) -> ReferenceSubject:
-    """Return the joint subject of two features whose cells are given by name, with ``counts`` int64[17] or zeros."""
+def joint_subject(
+    pair: Pair, cells: Mapping[str, Cells], counts: Counts | None = None, **learned: Any
+) -> ReferenceSubject:
+    """Return the joint subject of two features whose cells are given by name, with ``counts`` int64[17] or zeros.
+
+    ``learned`` are fields of `ReferenceSubject` that the order of rows taught.
+    """
     first, second = pair.features
     joint = pair_cells(pair, (cells[first], cells[second]))
     return ReferenceSubject(
@@ -285,6 +293,7 @@ def joint_subject(pair: Pair, cells: Mapping[str, Cells], counts: Counts | None 
         quality=np.zeros(len(QUALITY), np.int64),
         distinct=len(joint.values),
         pair=pair,
+        **learned,
     )
 
 

@@ -5,8 +5,7 @@ import binascii
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeGuard, TypeVar
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.column import Floats
-from stationkeeper.contracts.identity import plain_content_id, plain_numbers, python_json
+from stationkeeper.contracts.identity import plain_content_id, plain_numbers, python_json, read_json
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.times import UTC_ZONE, check_timezone
 from stationkeeper.contracts.wire import SCORE_BINS
@@ -74,6 +73,9 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
 
+# How the groups of a pair's feature are written.
+_DIGITS = frozenset(map(str, range(GROUPS)))
+
 # Bytes of sums over labelled rows: twelve for each position there is. A lower bound would refuse what `dump` writes
 # of a model of many thousand classes; a longer text repeats positions.
 _MAX_SUMS = 12 * CLASSES.stop
@@ -104,11 +106,12 @@ def digest(reference: Reference) -> str:
         document["timezone"] = reference.timezone
     for subject in (*document["subjects"], *document.get("pairs", ())):
         del subject["importance"]
-    of_cells = [(one.cells, i) for i, one in enumerate(reference.subjects) if isinstance(one.cells, NumericCells)]
-    values = [np.hstack([cells.cuts, cells.atoms, cells.low, cells.high]) for cells, _ in of_cells]
-    plain = plain_numbers(np.concatenate([np.empty(0), *values]))
+    numbers = [(one.cells, at) for at, one in enumerate(reference.subjects) if isinstance(one.cells, NumericCells)]
+    parts = [part for cells, _ in numbers for part in (cells.cuts, cells.atoms, (cells.low, cells.high))]
+    plain = plain_numbers(np.concatenate([np.empty(0), *parts]))
     if not plain.all():
-        for at in set(np.repeat([i for _, i in of_cells], [len(one) for one in values])[~plain].tolist()):
+        owner = np.repeat([at for _, at in numbers for _ in range(3)], list(map(len, parts)))
+        for at in set(owner[~plain].tolist()):
             subject = document["subjects"][at]
             subject |= {key: python_json(subject[key]) for key in _FLOATS}
     return plain_content_id("ref", document)
@@ -119,12 +122,7 @@ def load(text: str | bytes) -> Reference:
     # Asked first: parsing takes several times the memory of the text.
     if len(text) > MAX_BYTES:
         raise InvalidReference(f"reference: {len(text)} bytes, at most {MAX_BYTES} are read; profile fewer features")
-    try:
-        # Python reads NaN and Infinity, which are no JSON: an edge that is NaN sorts nowhere.
-        raw = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidReference(f"reference: not JSON ({error}); write it with `stationkeeper profile`") from error
-    top = _Fields(raw, "reference")
+    top = _Fields(_parsed(text), "reference")
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     # Any number of a later release, so that it is told as such.
     version = top.whole("schema_version", 1, MAX_COUNT)
@@ -167,6 +165,13 @@ def load(text: str | bytes) -> Reference:
             "profile again or remove the digest to accept it"
         )
     return reference
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return read_json(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidReference(f"reference: not JSON ({error}); write it with `stationkeeper profile`") from error
 
 
 def _check_unique(subjects: Sequence[ReferenceSubject]) -> None:
@@ -264,10 +269,7 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
     sensitive = fields.flag("sensitive")
     cells = _cells(fields, kind, salt, sensitive=sensitive)
     counts = fields.counts("counts", cells.count)
-    # Coarse cells are cut by mass: without a row there is nothing to compare with.
-    if isinstance(cells, NumericCells) and not counts.sum():
-        raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which {fields.path} has values")
-    return ReferenceSubject(
+    subject = ReferenceSubject(
         name=fields.text("name"),
         type=fields.choice("type", SubjectType),
         kind=kind,
@@ -280,6 +282,10 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
         distinct=fields.whole("distinct", 0, MAX_COUNT),
         **_learned(fields, cells.count),
     )
+    # Coarse cells are cut by mass: without a row there is nothing to compare with.
+    if kind is Kind.NUMERIC and not subject.rows:
+        raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which {fields.path} has values")
+    return subject
 
 
 def _learned(fields: "_Fields", cells: int) -> dict[str, Any]:
@@ -306,18 +312,18 @@ def _pair(fields: "_Fields", cells: Mapping[str, Cells]) -> ReferenceSubject:
     counts = fields.counts("counts", GROUPS**2 + 1)
     if not counts.sum():
         raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which both features have values")
-    return replace(joint_subject(pair, cells, counts), **_learned(fields, len(counts)))
+    return joint_subject(pair, cells, counts, **_learned(fields, len(counts)))
 
 
 def _side(fields: "_Fields", name: str, text: object, cells: Cells) -> PairSide:
     """Read the group of each cell of a feature: digits, the missing cell last, rising for a number."""
-    known = isinstance(text, str) and len(text) == cells.count and set(text[:-1]) <= set(map(str, range(GROUPS)))
+    known = isinstance(text, str) and len(text) == cells.count and set(text[:-1]) <= _DIGITS
     if not known or not str(text).endswith(str(GROUPS)):
         raise InvalidReference(
             f"{fields.path}.groups: {name!r} needs {cells.count} digits below {GROUPS}, the last (missing) {GROUPS}"
         )
     groups: Codes = np.frombuffer(str(text).encode(), np.int8) - np.int8(ord("0"))
-    if isinstance(cells, NumericCells) and np.any(np.diff(groups) < 0):
+    if isinstance(cells, NumericCells) and (groups[1:] < groups[:-1]).any():
         raise InvalidReference(f"{fields.path}.groups: those of the number {name!r} must not fall; profile again")
     return PairSide.of(name, groups, cells)
 
@@ -409,10 +415,6 @@ def _array(items: Sequence[Any], type_: type[_N]) -> npt.NDArray[_N] | None:
         return None
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 class _Fields:
     """A JSON object whose every read is checked and, if wrong, reported under its path."""
 
@@ -424,47 +426,51 @@ class _Fields:
     def has(self, key: str) -> bool:
         return key in self._raw
 
-    def _get(self, key: str, wanted: str, accept: Callable[[Any], bool]) -> Any:
+    def _refused(self, key: str, wanted: str) -> InvalidReference:
         if key not in self._raw:
-            raise InvalidReference(f"{self.path}.{key}: missing, must be {wanted}")
-        value = self._raw[key]
-        if not accept(value):
-            # As much of it as a line of a log shows.
-            shown = repr(value)
-            raise InvalidReference(f"{self.path}.{key}: {shown[:80]}, must be {wanted}")
-        return value
+            return InvalidReference(f"{self.path}.{key}: missing, must be {wanted}")
+        # As much of it as a line of a log shows.
+        return InvalidReference(f"{self.path}.{key}: {repr(self._raw[key])[:80]}, must be {wanted}")
 
     def inner(self, key: str) -> "_Fields":
         return _Fields(self._raw[key], f"{self.path}.{key}")
 
     def text(self, key: str, *, empty: bool = False, longest: int = MAX_NAME) -> str:
-        wanted = f"text of at most {longest} characters" + ("" if empty else ", not empty")
-        return str(self._get(key, wanted, lambda v: isinstance(v, str) and len(v) <= longest and (empty or bool(v))))
+        value = self._raw.get(key)
+        if isinstance(value, str) and len(value) <= longest and (empty or value):
+            return value
+        raise self._refused(key, f"text of at most {longest} characters" + ("" if empty else ", not empty"))
 
     def flag(self, key: str) -> bool:
-        return bool(self._get(key, "true or false", lambda v: isinstance(v, bool)))
+        value = self._raw.get(key)
+        if isinstance(value, bool):
+            return value
+        raise self._refused(key, "true or false")
 
     def whole(self, key: str, low: int, high: int) -> int:
-        def accept(value: object) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-        return int(self._get(key, f"a whole number in [{low}, {high}]", accept))
+        value = self._raw.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        raise self._refused(key, f"a whole number in [{low}, {high}]")
 
     def number(self, key: str, low: float = -np.inf) -> float:
-        def accept(value: object) -> bool:
-            return _is_number(value) and low <= value
-
-        return float(self._get(key, "a number" if low == -np.inf else f"a number of at least {low}", accept))
+        value = self._raw.get(key)
+        if _is_number(value) and low <= value:
+            return float(value)
+        raise self._refused(key, "a number" if low == -np.inf else f"a number of at least {low}")
 
     def choice(self, key: str, options: type[_E]) -> _E:
-        allowed = list(options)
-        return options(self._get(key, f"one of {', '.join(allowed)}", lambda v: v in allowed))
+        value: Any = self._raw.get(key)
+        try:
+            return options(value)
+        except ValueError as error:
+            raise self._refused(key, f"one of {', '.join(options)}") from error
 
     def items(self, key: str, most: int) -> Sequence[Any]:
-        found: Sequence[Any] = self._get(
-            key, f"a list of at most {most} items", lambda v: isinstance(v, list) and len(v) <= most
-        )
-        return found
+        value = self._raw.get(key)
+        if isinstance(value, list) and len(value) <= most:
+            return value
+        raise self._refused(key, f"a list of at most {most} items")
 
     def floats(self, key: str, most: int) -> Floats:
         items = self.items(key, most)
@@ -477,7 +483,8 @@ class _Fields:
     def counts(self, key: str, size: int) -> Counts:
         items = self.items(key, size)
         found = _array(items, np.int64) if set(map(type, items)) <= {int} else None
-        if found is None or len(items) != size or (size and (found.min() < 0 or found.max() > MAX_COUNT)):
+        # As unsigned numbers negative ones are beyond every bound.
+        if found is None or len(items) != size or found.view(np.uint64).max(initial=0) > MAX_COUNT:
             raise InvalidReference(
                 f"{self.path}.{key}: {len(items)} items, must be {size} whole numbers, none negative"
             )

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.panes.packed import merge, pack, unpack, unpack_sparse
+from stationkeeper.monitor.core.panes.packed import SparseRows, merge, pack, unpack, unpack_sparse
 
 _EDGES = [0, 1, 14, 15, 16, 17, 254, 255, 256, 269, 270, 271, 272, 65_534, 65_535, 65_536, 65_806, 2**32, 2**63 - 1]
 _ANY = st.one_of(st.sampled_from(_EDGES), st.integers(0, 20), st.integers(-(2**63), 2**63 - 1))
@@ -27,6 +27,15 @@ def test_merging_packed_vectors_packs_their_sum(values: list[tuple[int, int]], z
     pairs = np.array([*values, *([(0, 0)] * zeros)], np.int64)
     one, other = pairs[:, 0].copy(), pairs[:, 1].copy()
     assert merge(pack(one), pack(other), len(pairs)) == pack(one + other)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_ANY, max_size=70), st.integers(0, 300))
+def test_a_sparse_vector_packs_as_the_vector_itself(values: list[int], zeros: int) -> None:
+    counts = np.array([*([0] * zeros), *values, *([0] * zeros)], np.int64)
+    at = np.flatnonzero(counts)
+    rows = SparseRows([(np.diff(at, prepend=0), counts[at])], len(counts))
+    assert list(rows.packed()) == [pack(one) for one in rows] == [pack(counts)]
 
 
 def test_bytes_by_hand() -> None:
