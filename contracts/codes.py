@@ -74,7 +74,7 @@ DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
         "A prediction, label, weight or latency is infinite; there NaN is null, and in a feature all such values count."
     ),
     DeadLetterCode.BAD_IDENTIFIER: (
-        "A name of a model, version, request, candidate or snapshot holds characters that no registry uses, such as /."
+        "A request or a candidate holds a name with characters that no registry uses, such as /; events may."
     ),
     DeadLetterCode.BAD_TIME: "The time is neither RFC 3339 nor epoch in the configured unit.",
     DeadLetterCode.FUTURE_TIME: "The event time is ahead of the broker's timestamp by more than the skew limit.",

@@ -87,7 +87,7 @@ BLOCKS_RETRAINING: frozenset[Check] = frozenset(Check) - {
 class Unknown(_Explained):
     """Why a subject's state is unknown: neither good nor bad."""
 
-    NO_ROWS = "no_rows", "No event has come yet."
+    NO_ROWS = "no_rows", "No event has come yet that the reference can be compared with."
     CATCHING_UP = "catching_up", "What came before the start is being judged."
     FEW_ROWS = "few_rows", "Fewer than 30 rows: a chart would show only noise."
     NO_REFERENCE = "no_reference", "No reference names the cells; one is built after the adoption period."

@@ -115,8 +115,8 @@ def likelihood(field: str, path: PathKeys) -> int | None:
     """Return how likely a path is this field by its name, 0 the likeliest, None for not at all."""
     if field == "kind":
         return 0 if len(path) <= 2 else None
-    last = words_of(path[-1])
-    above = [words_of(key) for key in path[:-1]]
+    # A flat record's keys often hold their path: `req.id` is as `id` within `req`.
+    *above, last = [words_of(word) for key in path for word in key.split(".") if word] or [""]
     if field == "label" and _ANSWERS.intersection(above):
         return None
     names = NAMES[field]

@@ -399,7 +399,7 @@ def test_a_page_says_that_a_backlog_is_judged_and_not_that_nothing_came(monkeypa
     rig.put_reference(reference())
     rig.turn()
     judge = rig.stage("judge")
-    assert [one["reason"] for one in judge.status()["models"]] == ["No event has come yet."]
+    assert [one["reason"] for one in judge.status()["models"]] == [UNKNOWN_HELP[Unknown.NO_ROWS]]
     shown = list[str]()
     plain = ModelView.glance
 
@@ -413,5 +413,5 @@ def test_a_page_says_that_a_backlog_is_judged_and_not_that_nothing_came(monkeypa
     # The first pane closes before anything of it was told.
     waiting = "What came before the start is being judged. {} panes wait."
     assert len(shown) > 10
-    assert shown == ["No event has come yet.", *(waiting.format(left) for left in range(len(shown), 1, -1))]
+    assert shown == [UNKNOWN_HELP[Unknown.NO_ROWS], *(waiting.format(left) for left in range(len(shown), 1, -1))]
     assert "wait" not in judge.status()["models"][0]["reason"]
