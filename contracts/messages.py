@@ -39,8 +39,7 @@ SchemaVersion = Annotated[Literal[1], BeforeValidator(_readable)]
 
 
 def _open(schema: dict[str, Any], message: type["Message"]) -> None:
-    # The published schema is a promise to readers in other languages: what they validate today holds for the fields of
-    # tomorrow.
+    # Published it is a promise to readers in other languages: what they validate today holds for fields of tomorrow.
     if message.reads_newer:
         schema.pop("additionalProperties", None)
 
@@ -452,7 +451,7 @@ class Deployment(Message):
 
 
 class Approval(Message):
-    """A person's decision on a request or a rollout."""
+    """A person's decision on a request or a rollout; ``canary`` is the one version to take back, else what is out."""
 
     # People write them by hand too, where `princpal` or `nte` must not pass for nothing said.
     reads_newer: ClassVar[bool] = False
@@ -467,6 +466,7 @@ class Approval(Message):
     note: str = ""
     principal: str = ""
     """Whom the broker let in, where it asked: two approvals of one principal are one person's."""
+    canary: Identifier | None = None
 
 
 class InputDecision(Message):

@@ -177,7 +177,9 @@ def _take_back(rollout: Rollout, approval: Approval, clock_ms: int) -> Transitio
     if rollout.phase is Phase.AWAITING_APPROVAL:
         rejected = because(Reason.REJECTED, by=approval.by, candidate=rollout.candidate, note=note)
         return roll_back(rollout, rejected, clock_ms, DeploymentAction.REFUSED)
-    if rollout.phase is Phase.STEADY and not state.previous:
+    # A canary that was promoted while the word was on its way is a canary no more.
+    promoted = approval.canary is not None and approval.canary != rollout.canary
+    if promoted or (rollout.phase is Phase.STEADY and not state.previous):
         return _idle(rollout, approval, clock_ms)
     version = rollout.champion if rollout.canary else state.previous
     return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)

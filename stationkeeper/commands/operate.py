@@ -144,6 +144,8 @@ def decision_verb(
                         f"model {model!r} has no canary under way: there is nothing to abort; roll-back takes back "
                         "what was promoted"
                     )
+                if under_way:
+                    approval = approval.model_copy(update={"canary": rollout.canary})
                 refuse_idle(rollout, approval)
                 if decision == "promote":
                     _tell_risk(settings, rollout)

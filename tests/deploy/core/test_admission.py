@@ -18,6 +18,7 @@ from stationkeeper.deploy.core.admission import (
     queue,
     refuse_unknown,
 )
+from stationkeeper.deploy.core.moves import promote
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import tick
 from stationkeeper.deploy.core.state import memory
@@ -101,6 +102,18 @@ def test_a_person_rolls_back_a_canary_and_a_confirmed_promotion():
     back = decide(confirmed, word("roll_back", confirmed), POLICY, 90 * MINUTE)
     assert back.rollout.champion == "1"
     assert "ana" in back.deployments[0].reason
+
+
+def test_a_word_on_a_canary_alone_takes_back_neither_its_promotion_nor_the_next_canary():
+    rollout = started()
+    meant = word("roll_back", rollout).model_copy(update={"canary": "2"})
+    assert decide(rollout, meant, POLICY, MINUTE).rollout.canary is None
+    promoted = promote(rollout, POLICY, because(Reason.RISK_ACCEPTED, by="ana", risk="none", note="")).rollout
+    for late in (promoted, promoted.model_copy(update={"phase": Phase.STEADY})):
+        refused = decide(late, meant, POLICY, MINUTE)
+        assert (refused.rollout.champion, refused.deployments[0].evidence["code"]) == ("2", "not_waiting")
+    other = rollout.model_copy(update={"canary": "3"})
+    assert decide(other, meant, POLICY, MINUTE).rollout.canary == "3"
 
 
 def test_a_word_about_nothing_is_refused_in_the_log():

@@ -63,4 +63,5 @@ def test_abort_ends_a_canary_and_never_takes_back_what_was_promoted(
         DEPLOYMENT_VERBS["abort"]("fraud", by="me", config=path)
     log.rollouts["fraud"] = promoted.model_copy(update={"phase": RolloutPhase.CANARY, "canary": "3"})
     DEPLOYMENT_VERBS["abort"]("fraud", by="me", note="pages went up", config=path)
-    assert [(one.decision, one.by, one.note) for one in written] == [("roll_back", "me", "pages went up")]
+    (word,) = written
+    assert (word.decision, word.by, word.note, word.canary) == ("roll_back", "me", "pages went up", "3")
