@@ -1,10 +1,11 @@
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.identity import content_id, hash_ids, incident_id, partition_of, request_id
+from stationkeeper.contracts.identity import content_id, hash_ids, incident_id, partition_of, read_json, request_id
 
 
 def test_an_id_is_the_hash_of_its_parts_by_hand():
@@ -40,3 +41,17 @@ def test_hashes_depend_on_the_salt_and_differ():
     ids = [f"e{i}" for i in range(1_000)]
     assert len(set(hash_ids(ids).tolist())) == 1_000
     assert not (hash_ids(ids) == hash_ids(ids, b"salt")).any()
+
+
+SPELLED = ['{"a": 1e400, "b": [1, 2.5, null]}', '"\\ud800"', str(10**400), '{"a": 1, "a": 2}', b"\xef\xbb\xbf1"]
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_json_is_read_as_python_reads_it(text: str | bytes) -> None:
+    assert read_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "{", b"\xff", "1 2"])
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_json(text)

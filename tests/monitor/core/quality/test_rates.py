@@ -1,13 +1,15 @@
 """Rates of quality counters: which are watched, what is usual, and how they are named."""
 
 import numpy as np
+import pytest
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.detect import ETA, clopper_pearson
 from stationkeeper.monitor.core.finding import WARN
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.quality.rates import QualityRates, rate_checks, rate_count
+from stationkeeper.monitor.core.quality.rates import RANGE_TOLERANCE, QualityRates, rate_checks, rate_count
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, profile
 from tests.monitor.core.streams import bank, columns_for, reference_of
 
 REFERENCE = reference_of(bank(2_000))
@@ -62,3 +64,11 @@ def test_evidence_read_back_goes_on_alike():
     first.step(Pane(0, 1, 100, counts(null=3)), 100)
     second.restore(first.state())
     assert first.margin("age", Check.NULL) == second.margin("age", Check.NULL)
+
+
+def test_a_range_allows_for_the_one_row_that_made_it() -> None:
+    reference = profile({"x": np.arange(1_000.0)}, model="m", version="1")
+    rates = QualityRates(reference, 1e-6, 1, None)
+    eta = ETA / len(rates.detector.null_rate)
+    edge = float(clopper_pearson(1, 1_000, eta)[1]) + RANGE_TOLERANCE
+    assert rates.detector.null_rate[4:6] == pytest.approx([edge, edge])
