@@ -240,11 +240,16 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Record])
 
 
+def format_of(record: Record) -> int:
+    """Return the least format whose readers understand a record."""
+    return BY_PROBABILITY if isinstance(record, OutcomeDelta) and record.by_probability else FORMAT
+
+
 def encode(records: list[Record]) -> bytes:
     """Pack records into one value: a format byte, then zstd of a msgpack list."""
     packed = _encoder.encode(records)
-    newest = any(isinstance(one, OutcomeDelta) and one.by_probability for one in records)
-    return bytes((BY_PROBABILITY if newest else FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
+    newest = max(map(format_of, records), default=FORMAT)
+    return bytes((newest,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
 
 
 def decode(value: bytes) -> list[Record]:

@@ -11,6 +11,7 @@ from stationkeeper.contracts.wire import (
     PaneDelta,
     Record,
     encode,
+    format_of,
 )
 
 # Below the 512 KiB of ``PART_BYTES``, so that a batch with its names still fits one part; join rows hardly compress,
@@ -19,14 +20,15 @@ JOIN_BYTES = 448 * 1024
 
 
 def packed(records: Iterable[Record]) -> list[bytes]:
-    """Return records as values of at most about ``PART_BYTES`` before compression."""
+    """Return records, in their order, as values of one format each, of at most about ``PART_BYTES`` uncompressed."""
     out: list[bytes] = []
     held: list[Record] = []
     size = 0
     for record in records:
         # A record's names, numbers and frame beside its arrays; too much only cuts a packet early.
         mine = 128 + _bytes_of(record)
-        if held and size + mine > PART_BYTES:
+        # By format: an older reader passes over a whole value that it cannot read, panes and arms beside it.
+        if held and (size + mine > PART_BYTES or format_of(record) != format_of(held[-1])):
             out.append(encode(held))
             held, size = [], 0
         held.append(record)

@@ -28,6 +28,7 @@ from stationkeeper.contracts.wire import (
     sparse,
     tolerated_bin,
 )
+from stationkeeper.monitor.packets import packed
 
 I64 = st.integers(-(2**63), 2**63 - 1)
 NAME = st.text(max_size=20)
@@ -160,6 +161,10 @@ def test_right_answers_scored_by_probability_are_refused_by_builds_that_would_ta
     bare = outcome([0, 2, 0, 8], {(31, 0): 8, (0, 0): 2})
     several = outcome([0, 2, 0, 8], {(20, 1): 6, (31, 0): 2, (4, 0): 2})
     assert [encode([one])[0] for one in (two, bare, several)] == [FORMAT, FORMAT, BY_PROBABILITY]
+    # What such a build can read lies in values of its own, in the same order.
+    values = packed([bare, two, several, several, bare])
+    assert [value[0] for value in values] == [FORMAT, BY_PROBABILITY, FORMAT]
+    assert [one for value in values for one in decode(value)] == [bare, two, several, several, bare]
     assert decode(encode([two, several])) == [two, several]
     # What the build before reads.
     monkeypatch.setattr(wire, "READ", (1, 2))

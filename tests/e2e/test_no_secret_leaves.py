@@ -147,6 +147,8 @@ def test_the_walk_finds_what_is_known_to_hold_secrets(tmp_path: Path) -> None:
         "http.callers.secret",
         "http.tls.key_password_file",
         "http.peers",
+        "models.rollout.queries.url",
+        "models.rollout.queries.token.secret",
     }
 
 
