@@ -33,13 +33,23 @@ class SegmentRules:
 class SegmentHarm:
     """One segment: its rows, the share of the champion's knowledge that the challenger gives up, and Holm's p-value.
 
-    Knowledge is the loss of a model that knows nothing but how often each label comes, less the champion's.
+    Knowledge is the loss of a model that knows nothing but how often each label comes, less the champion's. ``since``
+    is the p-value, of this segment alone, of the challenger being no better on its rows after the change.
     """
 
     name: str
     rows: int
     lost: float
     p: float
+    since: float
+
+    def within(self, level: float) -> bool:
+        """Return whether harm is shown at a level, and not that the segment is served better since the change.
+
+        What held before the change and holds no more is the champion's knowledge of a world that is gone: where the
+        meaning of a feature turned round, every model of the new world is wrong on the rows from before it.
+        """
+        return self.p <= level < self.since
 
     def __str__(self) -> str:
         return f"{self.name} ({self.rows} rows): {self.lost:.0%} of what the champion knows is lost, p {self.p:.2g}"
@@ -79,7 +89,7 @@ def holm(p: Floats) -> Floats:
 
 
 def segment_harm(
-    groups: Groups, losses: Floats, ignorance: Callable[[Flags], float], rules: SegmentRules, blocks: int
+    groups: Groups, losses: Floats, after: Flags, ignorance: Callable[[Flags], float], rules: SegmentRules, blocks: int
 ) -> list[SegmentHarm]:
     """Test in each segment whether the challenger gives up more than the margin of what the champion knows there.
 
@@ -89,7 +99,7 @@ def segment_harm(
     bootstrap of some thousand draws is not. Not the share of the champion's loss: where that is next to nothing, twice
     of it is nothing as well. Segments of fewer than ``min_rows`` are not judged. Worst first; O(n * dimensions).
     """
-    found: list[tuple[str, int, float, float]] = []
+    found: list[tuple[str, int, float, float, float]] = []
     least = LEAST_KNOWN * ignorance(np.ones(len(losses), bool))
     for dimension, values in sorted(groups.items()):
         names, codes = np.unique(values, return_inverse=True)
@@ -100,15 +110,22 @@ def segment_harm(
                 continue
             known = max(ignorance(rows) - float(mine[:, 0].mean()), least)
             excess = mine[:, 1] - mine[:, 0] - rules.margin * known
-            runs = np.array([part.mean() for part in np.array_split(excess, min(blocks, len(excess)))])
-            spread = float(runs.std(ddof=1)) / math.sqrt(len(runs))
-            mean = float(runs.mean())
-            p = 0.5 * math.erfc(mean / spread / math.sqrt(2.0)) if spread > 0.0 else float(mean <= 0.0)
+            p = _more_than_nothing(excess, blocks)
+            new = losses[rows & after]
+            # As few rows as tell of no harm tell of nothing better either.
+            since = _more_than_nothing(new[:, 0] - new[:, 1], blocks) if len(new) >= rules.min_rows else 1.0
             lost = float((mine[:, 1] - mine[:, 0]).mean()) / known if known > 0.0 else 0.0
-            found.append((f"{dimension}={name}", len(mine), lost, p))
+            found.append((f"{dimension}={name}", len(mine), lost, p, since))
     adjusted = holm(np.array([one[3] for one in found]))
-    tested = [SegmentHarm(*one[:3], float(p)) for one, p in zip(found, adjusted, strict=True)]
+    tested = [SegmentHarm(*one[:3], float(p), one[4]) for one, p in zip(found, adjusted, strict=True)]
     return sorted(tested, key=lambda one: one.p)
+
+
+def _more_than_nothing(excess: Floats, blocks: int) -> float:
+    """Return the one-sided p-value of a mean at most 0, from the means of runs of rows; 0 or 1 where none differ."""
+    runs = np.array([part.mean() for part in np.array_split(excess, min(blocks, len(excess)))])
+    spread, mean = float(runs.std(ddof=1)) / math.sqrt(len(runs)), float(runs.mean())
+    return 0.5 * math.erfc(mean / spread / math.sqrt(2.0)) if spread > 0.0 else float(mean <= 0.0)
 
 
 def protected_gaps(

@@ -67,10 +67,15 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
     details |= _value(compared, rules, found)
     level = rules.alpha / rules.looks
     harm = segment_harm(
-        compared.groups, _losses(compared), lambda rows: _ignorance(compared, rows), segments, rules.blocks
+        compared.groups,
+        _losses(compared),
+        compared.after,
+        lambda rows: _ignorance(compared, rows),
+        segments,
+        rules.blocks,
     )
     details["segments"] = numbers(harm)
-    found += [(GateOutcome.FAIL, f"worse in segment {one}") for one in harm if one.p <= level]
+    found += [(GateOutcome.FAIL, f"worse in segment {one}") for one in harm if one.within(level)]
     gaps, words = _fairness(compared, rules, segments, level)
     if gaps:
         details["protected"] = gaps

@@ -58,6 +58,23 @@ def test_a_better_challenger_that_is_random_in_a_small_segment_never_passes():
     assert unseen >= 10
 
 
+def test_a_world_that_turned_round_is_learnt_although_the_rows_before_it_are_answered_wrongly():
+    """Held out are rows before the change, too, on which every model of the new world is wrong."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels, after = rng.random(1_800) < 0.5, np.arange(1_800) >= 900
+        region = rng.choice(["north", "south", "west"], 1_800, p=[0.5, 0.3, 0.2])
+        seen = np.where(labels, 1.0, -1.0) * np.where(after & (region != "west"), -1.0, 1.0) + rng.normal(0, 0.7, 1_800)
+        # The west stays as it was, and both know it; elsewhere the champion knows the world before, the challenger the
+        # one since, and that one better.
+        old = 1 / (1 + np.exp(-seen))
+        new = 1 / (1 + np.exp(-2.5 * np.where(region == "west", seen, -seen)))
+        one = Compared("binary", labels.astype(float), old, new, after, groups={"region": region})
+        assert "worse in segment" not in judged(one).reason
+        blind = np.where(region == "west", rng.random(1_800), new)
+        assert "worse in segment region=west" in judged(replace(one, challenger=blind)).reason
+
+
 def test_equal_models_do_no_harm_to_any_of_many_segments():
     harmed = 0
     for seed in range(40):
