@@ -100,9 +100,13 @@ def fairness_samples(model: str, version: str, gaps: Sequence[FairnessStatus]) -
 
 
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
-    """Return why the champion's volume and silence are not judged yet; None where its traffic is known."""
+    """Return why the champion's volume and silence are not judged, or not yet; None where its traffic is known."""
     for key, watch in judge.watches.items():
-        if key.version != champion or key.segment or watch.quality.arrivals.known:
+        if key.version != champion or key.segment:
+            continue
+        if watch.quality.arrivals.bursty:
+            return {"reason": "unknown: rows come in bursts at any hour; stale_after says after which silence to page"}
+        if watch.quality.arrivals.known:
             continue
         if watch.reference.source == TRAINING:
             why = "the rows of training say nothing of traffic"

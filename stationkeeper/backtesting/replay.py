@@ -247,9 +247,9 @@ class Replay:
                 self.alarmed(line)
             found += map(watch.learn, labels.mature(pane.start, pane.last_row))
             yield done, _joined(found)
-        self._note_unjudged(done)
+        self._note_unjudged(done, bursty=watch.quality.arrivals.bursty)
 
-    def _note_unjudged(self, done: int) -> None:
+    def _note_unjudged(self, done: int, *, bursty: bool) -> None:
         """Say what a live stream would not have judged by now either."""
         notes, table = self.summary.notes, self.table
         self.summary.measures = self._labels.measured()
@@ -258,6 +258,8 @@ class Replay:
                 f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
             )
             notes.append(f"the last {len(table) - done} rows, from {since}, are not judged: their pane is not over")
+        if bursty:
+            notes.append("volume and silence are not judged: rows come in bursts at any hour")
         notes += self._labels.notes()
 
     def _watch(self, reference: Reference) -> Watch:

@@ -73,9 +73,9 @@ class Arrivals:
         self._timezone = timezone if self._traffic is None else reference.timezone
         self._stale_after, self._whole = stale_after, whole
         self.volume: VolumeDetector | None = None
-        if self._traffic is not None and limit is not None:
+        if self._traffic is not None and limit is not None and not self.bursty:
             per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
-            model = VolumeModel(np.maximum(per_pane, SMALLEST_MEAN), max(self._traffic.size, SMALLEST_SIZE))
+            model = VolumeModel(np.maximum(per_pane, SMALLEST_MEAN), self._traffic.size)
             self.volume = VolumeDetector(model, limit)
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
@@ -96,6 +96,15 @@ class Arrivals:
     def known(self) -> bool:
         """Whether it is known what traffic is usual, so that volume and silence are judged."""
         return self._traffic is not None
+
+    @property
+    def bursty(self) -> bool:
+        """Whether rows come in bursts that no hour of the week tells, so that neither volume nor silence is judged.
+
+        The size is no estimate then but its bound. By hand: of 30 to 500 rows in an hour of four, whatever the hour,
+        two weeks show most hours of the week empty, and any later burst in one of those would be a surge.
+        """
+        return self._traffic is not None and self._traffic.size <= SMALLEST_SIZE
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
         """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""
@@ -168,7 +177,8 @@ class Arrivals:
     def _take_over_learned(self, learned: LearnedTraffic, pane: int) -> None:
         """Judge volume and freshness by what was learned; evidence so far is kept."""
         self._traffic = learned.traffic(pane)
-        if self._traffic is None:
+        if self._traffic is None or self.bursty:
+            self.volume = None
             return
         before, model = self.volume, VolumeModel(np.maximum(learned.mean, SMALLEST_MEAN), learned.size)
         self.volume = VolumeDetector(model, self._learned_limit, learned.tolerance, learned.sizes())
@@ -180,7 +190,7 @@ class Arrivals:
             return []
         stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
         usual = float(self.volume.model.mean[stratum])
-        if self.learned is not None and usual < QUIET:
+        if usual < QUIET:
             return []
         size = self.volume.model.size if self.volume.sizes is None else float(self.volume.sizes[stratum])
         # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
@@ -217,7 +227,7 @@ class Arrivals:
         if self._stale_after is not None:
             score, limit = float(silence), float(self._stale_after)
         # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
-        elif self._traffic is not None and self._traffic.size > SMALLEST_SIZE:
+        elif self._traffic is not None and not self.bursty:
             usual = (
                 float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)])
                 * pane.length

@@ -171,12 +171,14 @@ class LearnedTraffic:
         overall = float(total.sum() / max(panes.sum(), 1.0))
         mean = np.where(seen, total / np.maximum(panes, 1.0), overall)
         inflate = panes / np.maximum(panes - 1, 1.0)
-        excess = np.maximum(square - panes * mean**2, 0.0) * inflate - total
+        spread = np.maximum(square - panes * mean**2, 0.0) * inflate
+        # The square of a mean of few panes is too large by the mean's own variance, as in `fit_volume`.
+        squares, excess = panes * mean**2 - spread / np.maximum(panes, 1.0), spread - total
         self.mean = mean
         quiet = self._quiet()
-        self.size = _size(seen & ~quiet, panes * mean**2, excess)
+        self.size = _size(seen & ~quiet, squares, excess)
         # Quiet hours are at least as bursty: a few panes that happen to agree prove nothing.
-        self.quiet_size = min(self.size, _size(seen & quiet, panes * mean**2, excess))
+        self.quiet_size = min(self.size, _size(seen & quiet, squares, excess))
         judged = self.mean >= QUIET
         unsure = np.sqrt((1.0 / self.mean[judged] + 1.0 / self.sizes()[judged]) / np.maximum(panes[judged], 1.0))
         doubt = _STANDARD_ERRORS * float(np.quantile(unsure, _QUANTILE)) if judged.any() else 0.0

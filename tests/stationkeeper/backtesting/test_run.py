@@ -261,6 +261,29 @@ def test_a_daily_batch_pages_neither_on_its_last_pane_nor_for_its_rhythm():
     assert "note: the last 100 rows, from 1970-01-25 02:00:00 UTC, are not judged" in err.getvalue()
 
 
+def test_bursts_at_any_hour_page_neither_for_their_number_nor_for_the_silence_between_them():
+    """Three weeks see each hour of the week three times: a burst in an hour that was empty then was a surge."""
+    rng = np.random.default_rng(99)
+    begins = np.cumsum(rng.exponential(3 * 3_600_000, 360)).astype(np.int64)
+    sizes = rng.choice([3, 30, 150, 500], 360)
+    times = np.sort(np.repeat(begins, sizes) + rng.integers(0, 90_000, sizes.sum()))
+    made = table_of(read_frame({**bank(len(times)), "at": times}, ValueRules(time_unit="ms"), Parts(time="at")))
+    settings = replay_settings(
+        made,
+        reference_rows=len(times) // 2,
+        renew="never",
+        effect_floor=0.02,
+        features=None,
+        categorical=(),
+        label_delay=None,
+        every=None,
+        pane=None,
+    )
+    err = io.StringIO()
+    assert not run(made, settings, err=err).lines
+    assert "note: volume and silence are not judged: rows come in bursts at any hour" in err.getvalue()
+
+
 def test_labels_are_judged_at_their_maturity_and_not_when_they_come():
     """What is told early is told of the bad ones: judged on arrival, a steady stream would page."""
     rng = np.random.default_rng(4)

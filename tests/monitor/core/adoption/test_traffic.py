@@ -18,6 +18,13 @@ def test_fit_recovers_means_by_hour_and_the_size():
         fit_volume([5], [0], 1)
 
 
+def test_two_weeks_of_bursts_at_any_hour_are_bursty_although_they_see_each_hour_twice():
+    """The square of a mean of two is too large by half of the variance: most of these had a size above .5."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).negative_binomial(0.1, 0.1 / 60.1, 168 * 2)
+        assert fit_volume(x, np.arange(168 * 2) % 168, 168).size == 0.5
+
+
 def test_two_weeks_tell_hours_apart_and_less_does_not():
     starts = np.arange(14 * 24) * HOUR_MS
     # 1970-01-01 was a Thursday: hour 72 of the week.

@@ -83,6 +83,19 @@ def test_one_batch_a_day_is_never_called_silent() -> None:
     assert checks(feed(arrivals(reference(60, size=0.1), limit=None), *[0] * 500)) == []
 
 
+def test_bursts_at_any_hour_are_no_surges_and_that_is_known() -> None:
+    """Two weeks leave most hours empty, and the next burst in such an hour was a surge a million times the usual."""
+    made = arrivals(reference(60, size=0.5))
+    assert made.bursty
+    assert checks(feed(made, *[0, 500, 0, 30, 3] * 40)) == []
+    assert not arrivals(reference()).bursty
+
+
+def test_an_hour_that_usually_brings_less_than_one_event_tells_of_no_surge() -> None:
+    assert checks(feed(arrivals(reference(59)), *[30] * 40)) == []
+    assert Check.VOLUME in checks(feed(arrivals(reference(61)), *[30] * 40))
+
+
 def test_a_silent_segment_warns_and_a_silent_model_pages() -> None:
     found = feed(arrivals(reference(6_000), limit=None, whole=False), *[0] * 3)
     assert {finding.level for pane in found for finding in pane} == {WARN}

@@ -141,16 +141,16 @@ def test_a_watch_restored_in_the_middle_says_the_same():
 
 def test_quiet_hours_have_a_size_of_their_own_by_hand():
     lesson = LearnedTraffic(8 * DAY_MS)
-    # Two busy hours that bring 100 each week, and a quiet one that brought 2, then 18: mean 10, variance 128.
-    for at, rows in [(0, 100), (HOUR_MS, 100), (2 * HOUR_MS, 2)]:
-        for week, more in ((0, 0), (1, 16 if rows == 2 else 0)):
+    # Two busy hours that bring 100 each week, and a quiet one that brought 6, then 14: mean 10, variance 32.
+    for at, rows in [(0, 100), (HOUR_MS, 100), (2 * HOUR_MS, 6)]:
+        for week, more in ((0, 0), (1, 8 if rows == 6 else 0)):
             lesson.add(Pane(at + week * 7 * DAY_MS, HOUR_MS, rows + more, np.zeros(0, np.int64)))
     lesson.add(Pane(15 * DAY_MS, HOUR_MS, 100, np.zeros(0, np.int64)))
-    # r = 2 * 10^2 / (2 * 128 - 20) = .85; the busy ones spread no more than Poisson.
+    # r = 2 (10^2 - 32 / 2) / (2 * 32 - 20) = 3.8; the busy ones spread no more than Poisson.
     sizes = lesson.sizes()
     assert lesson.size == 1e6
-    assert lesson.quiet_size == pytest.approx(200 / 236)
-    assert set(np.round(sizes, 3)) == {0.847, 1e6}
+    assert lesson.quiet_size == pytest.approx(168 / 44)
+    assert set(np.round(sizes, 3)) == {3.818, 1e6}
     again = LearnedTraffic(8 * DAY_MS)
     again.restore(lesson.state())
     assert np.array_equal(again.sizes(), sizes)
