@@ -49,6 +49,15 @@ def own_traffic(reference: Reference) -> TrafficProfile | None:
     return traffic if traffic is not None and len(traffic.rows_per_hour) == HOURS_OF_WEEK else None
 
 
+def in_bursts(traffic: TrafficProfile | None) -> bool:
+    """Return whether traffic comes in bursts at any hour: its size is no estimate then but the bound of one.
+
+    By hand: of 30 to 500 rows in an hour of four, whatever the hour, two weeks show most hours of the week empty, and
+    any later burst in one of those would be a surge.
+    """
+    return traffic is not None and traffic.size <= SMALLEST_SIZE
+
+
 class Arrivals:
     """Volume and freshness of one watch's events, by what the reference or live panes teach of traffic."""
 
@@ -74,9 +83,8 @@ class Arrivals:
         self._stale_after, self._whole = stale_after, whole
         self.volume: VolumeDetector | None = None
         if self._traffic is not None and limit is not None and not self.bursty:
-            per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
-            model = VolumeModel(np.maximum(per_pane, SMALLEST_MEAN), self._traffic.size)
-            self.volume = VolumeDetector(model, limit)
+            mean = np.maximum(self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS), SMALLEST_MEAN)
+            self.volume = VolumeDetector(VolumeModel(mean, self._traffic.size), limit)
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
             self.learned = LearnedTraffic(learn_traffic, timezone)
@@ -99,12 +107,8 @@ class Arrivals:
 
     @property
     def bursty(self) -> bool:
-        """Whether rows come in bursts that no hour of the week tells, so that neither volume nor silence is judged.
-
-        The size is no estimate then but its bound. By hand: of 30 to 500 rows in an hour of four, whatever the hour,
-        two weeks show most hours of the week empty, and any later burst in one of those would be a surge.
-        """
-        return self._traffic is not None and self._traffic.size <= SMALLEST_SIZE
+        """Whether rows come in bursts that no hour of the week tells, so that neither volume nor silence is judged."""
+        return in_bursts(self._traffic)
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
         """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""
@@ -228,11 +232,8 @@ class Arrivals:
             score, limit = float(silence), float(self._stale_after)
         # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
         elif self._traffic is not None and not self.bursty:
-            usual = (
-                float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)])
-                * pane.length
-                / HOUR_MS
-            )
+            stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
+            usual = float(self._traffic.rows_per_hour[stratum]) * pane.length / HOUR_MS
             size = self._traffic.size
             self.silent_nats += size * float(np.log1p(usual / size))
             score = self.silent_nats
