@@ -1,5 +1,8 @@
 """Source, sink, reader and appender of the client that the configuration names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Appender, Reader, Sink, Source
 from stationkeeper.streams.settings import KafkaSettings
@@ -7,13 +10,19 @@ from stationkeeper.streams.settings import KafkaSettings
 _MISSING = "kafka.client is librdkafka, and confluent-kafka is not installed; install stationkeeper[librdkafka]"
 
 
+@contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise Fatal(_MISSING) from error
+
+
 def source_for(settings: KafkaSettings, role: str) -> Source:
     """Return the consumer-group member of a role; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
-        try:
+        with _installed():
             from stationkeeper.streams.librdkafka.source import ConfluentSource
-        except ImportError as error:
-            raise Fatal(_MISSING) from error
         return ConfluentSource(settings, role)
     from stationkeeper.streams.kafka.source import KafkaSource
 
@@ -23,10 +32,8 @@ def source_for(settings: KafkaSettings, role: str) -> Source:
 def sink_for(settings: KafkaSettings, role: str) -> Sink:
     """Return the transactional producer of a role; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
-        try:
+        with _installed():
             from stationkeeper.streams.librdkafka.sink import ConfluentSink
-        except ImportError as error:
-            raise Fatal(_MISSING) from error
         return ConfluentSink(settings, role)
     from stationkeeper.streams.kafka.sink import KafkaSink
 
@@ -36,10 +43,8 @@ def sink_for(settings: KafkaSettings, role: str) -> Sink:
 def reader_for(settings: KafkaSettings, name: str) -> Reader:
     """Return a reader without a group; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
-        try:
+        with _installed():
             from stationkeeper.streams.librdkafka.source import ConfluentReader
-        except ImportError as error:
-            raise Fatal(_MISSING) from error
         return ConfluentReader(settings, name)
     from stationkeeper.streams.kafka.reader import KafkaReader
 
@@ -49,10 +54,8 @@ def reader_for(settings: KafkaSettings, name: str) -> Reader:
 def appender_for(settings: KafkaSettings, name: str, compression: str | None, delivery_ms: int) -> Appender:
     """Return a producer without transactions; raises ``Fatal`` when the client's package is missing, ``Retryable``."""
     if settings.client == "librdkafka":
-        try:
+        with _installed():
             from stationkeeper.streams.librdkafka.appender import ConfluentAppender
-        except ImportError as error:
-            raise Fatal(_MISSING) from error
         return ConfluentAppender(settings, name, compression, delivery_ms)
     from stationkeeper.streams.kafka.appender import KafkaAppender
 

@@ -1,7 +1,6 @@
 """The ``Appender`` over kafka-python: a producer whose thread sends, and whose every record's end is told."""
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 from kafka import KafkaProducer
@@ -58,7 +57,7 @@ class KafkaAppender:
             # Refused here, by the client's own limit, it is of this record and leaves the producer as it was.
             of_record = isinstance(error, MessageSizeTooLargeError)
             raise RecordTooLarge(describe(error)) if of_record else Retryable(describe(error)) from error
-        record.add_callback(_landed(ended))
+        record.add_callback(lambda _metadata: ended(None))
         record.add_errback(lambda error: ended(self._failed(error)))
 
     def close(self) -> None:
@@ -72,7 +71,3 @@ class KafkaAppender:
             self._ended_by_size = True
             return RecordTooLarge(describe(error))
         return Retryable(describe(error))
-
-
-def _landed(ended: Ended) -> Callable[[object], None]:
-    return lambda _metadata: ended(None)
