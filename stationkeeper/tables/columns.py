@@ -1,7 +1,7 @@
 """One column as values: what it holds, whether it can be watched, and how that is said in a line."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.events import NULL_WORDS, ValueRules, numbers_of
 from stationkeeper.events.text_values import PATTERNS
-from stationkeeper.tables.moments import LATEST_MS, text_times
+from stationkeeper.tables.moments import LATEST_MS, PER_MS, epoch_unit, text_times
 
 Array = npt.NDArray[Any]
 ColumnKind = Literal["number", "text", "boolean", "time", "mixed", "empty", "other"]
@@ -41,6 +41,9 @@ _SHOWN: Final = 100
 
 EXAMPLE: Final = 40
 """Characters shown of a cell or a row as an example: enough to find it again, and the line still has its words."""
+# Different unusable texts shown of a column: files have two or three words for "nothing", and one at a time would ask
+# for as many runs; at double the line outgrows the terminal.
+_EXAMPLES: Final = 3
 
 _PLAIN: Final = r"^\s*[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?\s*$"
 _INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
@@ -85,6 +88,7 @@ class ColumnReading:
         words = [word for word in (self.kind, self.note) if word and word != part]
         if self.values is not None and (not why or self.kind == "time"):
             words += _range(self.values, self.kind)
+            words += [] if part or self.kind != "number" else _like_times(self.values, self.name)
         if self.different and not why:
             words.append(f"{self.different:,} different")
         if self.missing:
@@ -108,6 +112,27 @@ def _range(values: Array, kind: ColumnKind) -> list[str]:
             first, last = (to_datetime(int(end)) for end in (known.min(), known.max()))
             return [f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"]
     return []
+
+
+# Years between which whole numbers are taken for times in a remark: what is measured today. The range of an epoch's
+# unit begins in 1973, where a hundred million is as well an amount or a number of an account.
+_NOW: Final = (2000, 2050)
+
+
+def _like_times(values: Array, name: str) -> list[str]:
+    """Say of numbers that could be the time, which drifts from the first row on as a feature, how to name them so."""
+    known = numbers(values).values
+    known = known[np.isfinite(known)]
+    if not len(known) or not np.array_equal(known, np.floor(known)):
+        return []
+    low, high = float(known.min()), float(known.max())
+    unit = epoch_unit(low, high)
+    if unit is None:
+        return []
+    first, last = (to_datetime(int(end / PER_MS[unit])) for end in (low, high))
+    if not _NOW[0] <= first.year <= last.year < _NOW[1] or low == high:
+        return []
+    return [f"like epoch {unit} from {first:%Y-%m-%d} to {last:%Y-%m-%d}; if it is the time: --time {_quoted(name)}"]
 
 
 def read_column(
@@ -206,7 +231,7 @@ def read_objects(
         words = [at for at in strange if plain[at] in NULL_WORDS]
         values[words] = None
         bad = sorted(set(strange) - set(words))
-        shown = _example(plain[bad[0]], rows[bad[0]]) if bad else ""
+        shown = _examples([plain[at] for at in bad], rows[bad])
         huge = any(isinstance(cell, int) and abs(cell) > _LARGEST for cell in plain)
         found = ColumnReading(name, "number", values, len(plain) - len(known) + len(words), len(bad), shown)
         return _identifier(found) if huge else found
@@ -285,12 +310,11 @@ def _numeric(name: str, column: pl.Series, number: pl.Series, words: pl.Series, 
     values: Array = number.fill_null(float("nan")).to_numpy()
     example = ""
     if strange:
-        at = int(bad.arg_max() or 0)
-        example = _example(column[at], rows[at])
         values = values.astype(object)
         values[missing.to_numpy()] = None
         places = np.flatnonzero(bad.to_numpy())
         values[places] = np.array(column.gather(places).to_list(), object)
+        example = _examples(values[places], rows[places])
     return ColumnReading(name, "number", values, int(missing.sum()), strange, example)
 
 
@@ -330,7 +354,8 @@ def _moments(name: str, cells: pl.Series, missing: int, rows: Array, form: str |
         return _as_text(name, cells, missing)
     times, how, unknown = moments
     bad = (times < 0) & ~cells.is_null().to_numpy()
-    example = _example(cells[int(bad.argmax())], rows[int(bad.argmax())]) if bad.any() else ""
+    places = np.flatnonzero(bad)
+    example = _examples(cells.gather(places).to_list(), rows[places])
     values = np.where(times < 0, _NAT, times).astype("datetime64[ms]")
     return ColumnReading(name, "time", values, missing, int(bad.sum()), example, how, "holds times", unknown)
 
@@ -346,7 +371,9 @@ def _as_category(found: ColumnReading, different: Collection[Any], known: int) -
     """Say of the ``different`` values of ``known`` cells what a category cannot be: another one in nearly every row."""
     words = sorted(value for value in different if isinstance(value, str) and value in NULL_WORDS)
     if words:
-        say = f"{words[0]!r} counts as a value; if it means none: --na {words[0] or chr(39) * 2}"
+        count, mean = ("counts as a value", "it means") if len(words) == 1 else ("count as values", "they mean")
+        told = ",".join(filter(None, words)) or "''"
+        say = f"{', '.join(map(repr, words))} {count}; if {mean} none: --na {told}"
         found = replace(found, note=f"{found.note}, {say}" if found.note else say)
     found = replace(found, different=len(different))
     if known >= _ENOUGH and len(different) > _DIFFERENT * known:
@@ -355,9 +382,14 @@ def _as_category(found: ColumnReading, different: Collection[Any], known: int) -
     return found
 
 
-def _example(cell: object, row: int) -> str:
-    text = str(cell)
-    return f"{text[:EXAMPLE]!r} in row {int(row)}"
+def _examples(cells: Iterable[object], rows: Array) -> str:
+    """Return the first different ones of the cells, each with its row; "" for none."""
+    first: dict[str, int] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        first.setdefault(str(cell)[:EXAMPLE], int(row))
+        if len(first) == _EXAMPLES:
+            break
+    return ", ".join(f"{text!r} in row {row}" for text, row in first.items())
 
 
 def _quoted(name: str) -> str:

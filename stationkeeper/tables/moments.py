@@ -27,11 +27,21 @@ _GAPS: Final = 10
 _CENTURY: Final = 69
 
 _CLOCK: Final = (
-    r"(?:[Tt ,]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([AaPp])?\.?[Mm]?\.?"
+    r"(?:[Tt ,:]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([AaPp])?\.?[Mm]?\.?"
     r"\s*(Z|z|UTC|GMT|[+\-][0-9]{2}:?[0-9]{2})?)?\s*$"
 )
 _YEAR_FIRST: Final = r"^\s*([0-9]{4})([\-/.])([0-9]{1,2})[\-/.]([0-9]{1,2})" + _CLOCK
 _YEAR_LAST: Final = r"^\s*([0-9]{1,2})([\-/.])([0-9]{1,2})[\-/.]([0-9]{4}|[0-9]{2})" + _CLOCK
+# Months by their English names, as Oracle (14-MAR-26), mail (Sat, 14 Mar 2026), web servers and people write them.
+_NAMED: Final = r"([A-Za-z]{3})[a-z]{0,6}\.?"
+_WEEKDAY: Final = r"^\s*(?:(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?"
+_DAY_THEN_NAME: Final = (
+    _WEEKDAY + r"([0-9]{1,2})(?:st|nd|rd|th)?([\s\-/.]+)" + _NAMED + r"[\s\-/.,]+([0-9]{4}|[0-9]{2})" + _CLOCK
+)
+_NAME_THEN_DAY: Final = (
+    _WEEKDAY + _NAMED + r"([\s\-/.]+)([0-9]{1,2})(?:st|nd|rd|th)?[\s\-/.,]+([0-9]{4}|[0-9]{2})" + _CLOCK
+)
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 def epoch_unit(low: float, high: float) -> str | None:
@@ -70,17 +80,31 @@ def text_times(texts: pl.Series, form: str | None = None) -> tuple[Integers, str
             except pl.exceptions.PolarsError:
                 return None
         return _filled(made), f"as {form}", ""
-    # The year first is the same in every country; only without it must the order be found out.
-    for pattern, first in ((_YEAR_FIRST, True), (_YEAR_LAST, False)):
+    # The year first, or a month by its name, is the same in every country; only otherwise must the order be found out.
+    for pattern, order in (
+        (_YEAR_FIRST, (1, 3, 4)),
+        (_YEAR_LAST, None),
+        (_DAY_THEN_NAME, (4, 3, 1)),
+        (_NAME_THEN_DAY, (4, 1, 3)),
+    ):
         parts = texts.str.extract_groups(pattern).struct.unnest()
-        if parts.height - parts.to_series(0).null_count() >= _MOSTLY * known:
-            return _year_first(parts) if first else _year_last(parts)
+        if parts.height - parts.to_series(0).null_count() < _MOSTLY * known:
+            continue
+        if order is None:
+            return _year_last(parts)
+        year, month, day = order
+        if pattern is not _YEAR_FIRST:
+            parts = _numbered(parts, month)
+        times, zone = _made(parts, year=year, month=month, day=day)
+        return (times, zone, "") if (times >= 0).any() else None
     return None
 
 
-def _year_first(parts: pl.DataFrame) -> tuple[Integers, str, str]:
-    times, zone = _made(parts, year=1, month=3, day=4)
-    return times, zone, ""
+def _numbered(parts: pl.DataFrame, month: int) -> pl.DataFrame:
+    """The parts with the number of a month in the place of its name; what is no month's name becomes null."""
+    name = parts.columns[month - 1]
+    numbers = {month: str(place) for place, month in enumerate(_MONTHS, 1)}
+    return parts.with_columns(pl.col(name).str.to_lowercase().replace_strict(numbers, default=None))
 
 
 def _year_last(parts: pl.DataFrame) -> tuple[Integers, str, str]:

@@ -178,12 +178,7 @@ def read_table(
         if data.startswith(begins):
             raise TableRefused(f"{path} is {what}")
     if data.startswith((b"PAR1", b"ARROW1")):
-        try:
-            read = pl.read_parquet if data.startswith(b"PAR1") else pl.read_ipc
-            frame = read(io.BytesIO(data), n_rows=rows)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableRefused(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
-        return _of_frame(frame, source, rules, parts)
+        return _of_columns(data, source, rules, parts, rows)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"{", b"["}:
         return _of_json(data, source, rules, parts, model, rows)
     texts = read_text(data, source, rules.encoding, rows)
@@ -231,9 +226,38 @@ def _of_array(name: str, values: Array, rules: ValueRules, rows: Array, *, time:
     return read_objects(name, values.tolist(), rules, rows, time=time)
 
 
-def _of_frame(frame: pl.DataFrame, source: str, rules: ValueRules, parts: Parts) -> InputTable:
+def _of_columns(data: bytes, source: str, rules: ValueRules, parts: Parts, most: int | None) -> InputTable:
+    """Read Parquet or Arrow; a column whose type polars has not is left out by name, and the others are read."""
+    parquet = data.startswith(b"PAR1")
+    read = pl.read_parquet if parquet else pl.read_ipc
+    unread: dict[str, str] = {}
+    try:
+        frame = read(io.BytesIO(data), n_rows=most)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        try:
+            schema = (pl.read_parquet_schema if parquet else pl.read_ipc_schema)(io.BytesIO(data))
+        except (pl.exceptions.PolarsError, OSError):
+            schema = {}
+        read_alone: list[pl.Series] = []
+        for name in schema:
+            try:
+                read_alone += read(io.BytesIO(data), n_rows=most, columns=[name]).get_columns()
+            except (pl.exceptions.PolarsError, OSError) as why:
+                unread[name] = str(why).splitlines()[0]
+        if not read_alone:
+            raise TableRefused(f"{source} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        frame = pl.DataFrame(read_alone)
+    return _of_frame(frame, source, rules, parts, unread)
+
+
+def _of_frame(
+    frame: pl.DataFrame, source: str, rules: ValueRules, parts: Parts, unread: Mapping[str, str] | None = None
+) -> InputTable:
     rows = np.arange(1, frame.height + 1)
-    readings = []
+    readings = [
+        ColumnReading(name, "other", None, blind=f"cannot be read: {why}; write it as double or text")
+        for name, why in (unread or {}).items()
+    ]
     for column in frame.get_columns():
         if column.dtype == pl.Object:
             readings.append(read_objects(column.name, column.to_list(), rules, rows))
@@ -410,7 +434,17 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
         known = numbers[np.isfinite(numbers)]
         if not len(known):
             raise TableRefused(f"--time {name} in {source}: no row has a time there; name another column, or none")
-        unit = rules.time_unit or epoch_unit(float(known.min()), float(known.max()))
+        likely = epoch_unit(float(known.min()), float(known.max()))
+        unit = rules.time_unit or likely
+        if likely is not None and unit is not None and unit != likely:
+            # A person's word is obeyed, and what it makes of the numbers stands beside what they look like.
+            ends = (epochs(np.array([known.min()]), one)[0].astype("datetime64[ms]") for one in (unit, likely))
+            first, other = (str(end)[:10] for end in ends)
+            said = (
+                f"{name} begins on {first} as epoch {unit}, as you say; the numbers look like {likely}, which would be "
+                f"{other}: --time-unit {likely}"
+            )
+            table = replace(table, notes=(*table.notes, said))
         if unit is None:
             raise TableRefused(
                 f"--time {name} in {source}: numbers from {known.min():.6g} to {known.max():.6g} are no epoch between "
@@ -418,14 +452,15 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
             )
         times = epochs(numbers, unit)
     if times is None:
+        shown = "" if time.values is None else next((f", e.g. {one!r}" for one in time.values if one is not None), "")
         raise TableRefused(
-            f"--time {name} in {source}: {time.kind} {time.note} is no time; how is it written? "
-            "--time-format '%d.%m.%Y %H:%M'"
+            f"--time {name} in {source}: {f'{time.kind} {time.note}'.strip()}{shown} is no time that is "
+            "known; how is it written? For 31.12.2026 23:59 say --time-format '%d.%m.%Y %H:%M'"
         )
     gone = times < 0
     if gone.any():
-        first = int(table.index[np.flatnonzero(gone)[0]]) + 1
-        text = f"{int(gone.sum()):,} of {len(gone):,} rows have no usable time in {name} (the first is row {first})"
+        row = int(table.index[np.flatnonzero(gone)[0]]) + 1
+        text = f"{int(gone.sum()):,} of {len(gone):,} rows have no usable time in {name} (the first is row {row})"
         if gone.mean() > _TIMELESS:
             raise TableRefused(f"{source}: {text}; drop them, or say how it is written: --time-format, --time-unit")
         table = replace(table, notes=(*table.notes, f"left out: {text}"))

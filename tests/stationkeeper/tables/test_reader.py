@@ -1,11 +1,14 @@
 import gzip
 import json
 import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 import zstandard
@@ -45,6 +48,18 @@ def test_a_word_for_nothing_is_a_value_of_a_category_until_somebody_says_otherwi
     told = read_table(INPUTS / "country_na.csv", ValueRules(na=("", "NA")), TIME)
     assert None in told.columns["country"].tolist()
     assert "NA" not in told.columns["country"].tolist()
+
+
+def test_all_words_for_nothing_and_the_first_unusable_texts_are_named_at_once(tmp_path: Path) -> None:
+    data = pl.DataFrame(
+        {"c": ["a", "b", "NA", "None"] * 9, "x": [*map(str, range(30)), "no", "no", "off", "7", "9", "8"]}
+    )
+    data.write_csv(tmp_path / "t.csv")
+    found = read_table(tmp_path / "t.csv")
+    assert "'NA', 'None' count as values; if they mean none: --na NA,None" in column(found, "c").line()
+    assert column(found, "x").line().endswith("3 unusable, e.g. 'no' in row 31, 'off' in row 33")
+    told = read_table(tmp_path / "t.csv", ValueRules(na=("", "NA", "None")))
+    assert column(told, "c").missing == 18
 
 
 def test_a_word_for_nothing_among_numbers_is_missing(tmp_path: Path) -> None:
@@ -225,12 +240,40 @@ def test_month_and_day_are_told_by_the_table_or_asked_for(tmp_path: Path) -> Non
         ("1.5.2026 7:05:09", "2026-05-01T07:05:09"),
         ("05/31/2026 12:30 AM", "2026-05-31T00:30:00"),
         ("31-05-26 1:30 PM", "2026-05-31T13:30:00"),
+        ("14-Mar-2026", "2026-03-14T00:00:00"),
+        ("14-MAR-26 01.30", None),
+        ('"Sat, 14 Mar 2026 10:00:00 +0100"', "2026-03-14T09:00:00"),
+        ("14/Mar/2026:10:00:00 +0000", "2026-03-14T10:00:00"),
+        ('"March 14, 2026 1:30 PM"', "2026-03-14T13:30:00"),
+        ("14-Nay-2026", None),
     ],
 )
-def test_times_are_read_as_they_are_written(tmp_path: Path, cell: str, shown: str) -> None:
-    times = read_table(written(tmp_path, f"time,x\n{cell},1\n{cell},2\n"), parts=TIME).times
+def test_times_are_read_as_they_are_written(tmp_path: Path, cell: str, shown: str | None) -> None:
+    path = written(tmp_path, f"time,x\n{cell},1\n{cell},2\n")
+    if shown is None:
+        with pytest.raises(TableRefused, match=rf"text, e\.g\. {cell!r} is no time that is known; how is it written"):
+            read_table(path, parts=TIME)
+        return
+    times = read_table(path, parts=TIME).times
     assert times is not None
     assert np.datetime64(int(times[0]), "ms") == np.datetime64(shown)
+
+
+def test_a_told_unit_that_the_numbers_contradict_is_obeyed_and_both_readings_said(tmp_path: Path) -> None:
+    path = written(tmp_path, "time,x\n" + "".join(f"{MAY_1 // 1_000 + 60 * i},{i}\n" for i in range(30)))
+    assert read_table(path, parts=TIME).notes == ()
+    said = (
+        "time begins on 1970-01-21 as epoch ms, as you say; the numbers look like s, which would be 2026-05-01: "
+        "--time-unit s"
+    )
+    assert read_table(path, ValueRules(time_unit="ms"), TIME).notes == (said,)
+
+
+def test_a_feature_that_could_be_the_time_is_said_to_be(tmp_path: Path) -> None:
+    text = "when,account,x\n" + "".join(f"{MAY_1 + 60_000 * i},{123_456_789 + i},{i}\n" for i in range(30))
+    found = read_table(written(tmp_path, text))
+    assert "if it is the time: --time when" in column(found, "when").line()
+    assert "--time" not in column(found, "account").line() + column(found, "x").line()
 
 
 def test_rows_without_time_are_left_out_aloud_or_refused(tmp_path: Path) -> None:
@@ -238,7 +281,7 @@ def test_rows_without_time_are_left_out_aloud_or_refused(tmp_path: Path) -> None
     table = read_table(written(tmp_path, f"time,x\nsoon,1\n{good}"), parts=TIME)
     assert len(table) == 60
     assert "1 of 61 rows have no usable time in time (the first is row 1)" in next(table.lines())
-    with pytest.raises(TableRefused, match="is no time; how is it written"):
+    with pytest.raises(TableRefused, match=r"text, e\.g\. 'soon' is no time that is known; how is it written"):
         read_table(written(tmp_path, "time,x\nsoon,1\nlater,2\n"), parts=TIME)
 
 
@@ -328,6 +371,19 @@ def test_every_type_of_parquet_is_a_value_or_left_out_by_name() -> None:
     assert set(left) == {"day", "tod", "dur", "lst", "arr", "st", "bin", "nullcol", "u64"}
     assert all(left.values())
     assert read_table(INPUTS / "pq_dec.parquet", parts=TIME).columns["dec"][0] == pytest.approx(107.69)
+
+
+def test_a_column_of_a_type_that_cannot_be_read_hurts_only_itself(tmp_path: Path) -> None:
+    wide = pa.array([Decimal(12345) / 100, Decimal(1) / 100], pa.decimal256(50, 2))
+    pq.write_table(pa.table({"x": [1.0, 2.0], "wide": wide}), tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    assert list(found.columns) == ["x"]
+    assert column(found, "wide").line().startswith("wide: left out: cannot be read: precision")
+    with pytest.raises(TableRefused, match="--label wide: cannot be read"):
+        read_table(tmp_path / "t.parquet", parts=Parts(label="wide"))
+    pq.write_table(pa.table({"wide": wide}), tmp_path / "t.parquet")
+    with pytest.raises(TableRefused, match="cannot be read as a table"):
+        read_table(tmp_path / "t.parquet")
 
 
 def test_the_content_says_what_a_file_is(tmp_path: Path) -> None:
