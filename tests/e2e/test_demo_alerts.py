@@ -1,4 +1,4 @@
-"""A quiet half day, told to a person on call: nothing."""
+"""A quiet morning, told to a person on call: nothing."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.prometheus, pytest.mark.broker, pytest.mark.slow]
 
 def test_without_a_shift_nobody_is_paged(tool: Callable[[str], str], tmp_path: Path) -> None:
     stage, errors = tmp_path / "demo", tmp_path / "demo.log"
-    command = [sys.executable, "-m", "stationkeeper", "demo", "fraud", "--no-shift", "--hours", "12"]
+    command = [sys.executable, "-m", "stationkeeper", "demo", "fraud", "--no-shift", "--hours", "6"]
     with ExitStack() as stack:
         log = stack.enter_context(errors.open("wb"))
         demo = subprocess.Popen([*command, "--json", "--keep", str(stage)], stdout=subprocess.DEVNULL, stderr=log)

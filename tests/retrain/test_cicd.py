@@ -18,7 +18,7 @@ from stationkeeper.streams.kafka.topics import ensure_inputs
 from stationkeeper.streams.settings import KafkaSettings
 from tests.retrain.bank import HOUR, ONSET, START, Bank, transactions
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cicd.md").read_text(encoding="utf-8")
 
 

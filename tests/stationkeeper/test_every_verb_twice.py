@@ -21,7 +21,7 @@ from stationkeeper.streams.ports import Outgoing
 from tests import messages
 from tests.waiting import until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 NOW = round(time.time()) * 1_000
 COLUMNS = "--time time --prediction score --label churned --features tenure,plan"
