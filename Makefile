@@ -61,7 +61,7 @@ venv: $(STAMPS)/dev ## make .venv with everything that development needs
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-strip-extras $(if $(UPGRADE),--upgrade) pyproject.toml
 lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1 takes newer versions)
-	$(COMPILE) --extra demo --extra river --extra librdkafka --extra kubernetes --extra plots --extra sagemaker --extra vertex --extra dvc --extra s3 --extra otlp --group dev -o requirements/dev.txt
+	$(COMPILE) --extra demo --extra river --extra lightgbm --extra librdkafka --extra kubernetes --extra plots --extra sagemaker --extra vertex --extra dvc --extra s3 --extra otlp --group dev -o requirements/dev.txt
 	$(COMPILE) --extra demo -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) --extra retrain --extra serve --extra kubernetes --extra sagemaker --extra vertex --extra s3 --extra otlp -c requirements/dev.txt -o requirements/image.txt
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt

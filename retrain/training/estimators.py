@@ -1,5 +1,6 @@
-"""The default trainers: scikit-learn gradient boosting and logistic (or ridge) regression on encoded features."""
+"""The shipped trainers on encoded features: gradient boosting by two libraries, logistic or ridge regression."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ import polars as pl
 
 from stationkeeper.registry import InputMode, ModelTask
 from stationkeeper.retrain.training.encoding import Encoding
-from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainingData
-from stationkeeper.retrain.training.tree_ensemble import tree_nodes
+from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainerError, TrainingData
+from stationkeeper.retrain.training.tree_ensemble import float32_below, tree_nodes
 
 # What registered models ask of a server: onnxruntime reads these since 1.14 (opset 18) and 1.15 (IR 9), so that a
 # router may be older than the trainer. A newer opset would gain nothing that the nodes below use.
@@ -61,6 +62,8 @@ class EncodedModel:
         # Only histogram gradient boosting has it; the converter of skl2onnx fails on that one (tree_ensemble).
         if hasattr(self.estimator, "_predictors"):
             more, values = tree_nodes(self.estimator, matrix, seen, classifier=not regression)
+        elif isinstance(self.estimator, Boosted):
+            more, values = self.estimator.onnx_nodes(matrix, seen)
         else:
             more, values = self._converted(matrix, seen)
         if several:
@@ -89,8 +92,6 @@ class EncodedModel:
 
     def _converted(self, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
         """Return nodes and initializers of the estimator alone, converted by skl2onnx."""
-        from onnx import helper
-        from onnx.compose import add_prefix
         from skl2onnx import convert_sklearn
         from skl2onnx.common.data_types import FloatTensorType
 
@@ -102,18 +103,26 @@ class EncodedModel:
             # Without it the probabilities come as a list of maps, which no server of tensors reads.
             options=None if regression else {id(self.estimator): {"zipmap": False}},
         )
-        inner = PREFIX + "estimator."
-        graph = add_prefix(converted, inner).graph
-        bridge_in = helper.make_node("Identity", [matrix], [inner + "x"])
-        # A converted classifier answers with label and probabilities, in this order; a regression with its value alone.
-        bridge_out = helper.make_node("Identity", [graph.output[0 if regression else 1].name], [output])
-        return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
+        return _bridged(converted, matrix, output)
 
     def to_skops(self) -> bytes | None:
         """Return the estimator (without its encoding) as a skops file."""
         from skops import io
 
         return bytes(io.dumps(self.estimator))
+
+
+def _bridged(converted: Any, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
+    """Return nodes and initializers of a converted model whose one input is ``x``, between two names of a graph."""
+    from onnx import helper
+    from onnx.compose import add_prefix
+
+    inner = PREFIX + "estimator."
+    graph = add_prefix(converted, inner).graph
+    bridge_in = helper.make_node("Identity", [matrix], [inner + "x"])
+    # A converted classifier answers with label and probabilities, in this order; a regression with its value alone.
+    bridge_out = helper.make_node("Identity", [graph.output[-1].name], [output])
+    return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,98 @@ class GradientBoosting:
             random_state=data.seed,
         )
         return _fit(estimator, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Boosted:
+    """A LightGBM booster with the face of a scikit-learn estimator; ``classes_`` int64[k] are the classes it knows.
+
+    Its thresholds are float32 numbers, which is what the graph compares: as LightGBM chose them, between two of the
+    float64 line, a row at a threshold would go the other way in the graph.
+    """
+
+    booster: Any
+    classes_: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, booster: Any, classes: npt.NDArray[np.int64]) -> "Boosted":
+        """Return a trained booster whose thresholds ask float32 rows the same questions."""
+        from lightgbm import Booster
+
+        def lowered(found: re.Match[str]) -> str:
+            values = np.array(found[1].split(), dtype=np.float64)
+            return "threshold=" + " ".join(repr(float(value)) for value in float32_below(values))
+
+        text = re.sub(r"(?m)^threshold=(.*)$", lowered, booster.model_to_string())
+        # Sizes in bytes of the trees as they were; without the line they are read one after another.
+        return cls(Booster(model_str=re.sub(r"(?m)^tree_sizes=.*\n", "", text)), classes)
+
+    def predict(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return what the booster answers: values, the positive class's probability, or those of several classes."""
+        return np.asarray(self.booster.predict(matrix, num_threads=1), dtype=np.float64)
+
+    def predict_proba(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return a probability for each class, float64[n, classes]."""
+        found = self.predict(matrix)
+        return found if found.ndim > 1 else np.stack([1.0 - found, found], axis=1)
+
+    def onnx_nodes(self, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
+        """Return nodes and initializers that compute ``output`` from a float32 matrix, converted by onnxmltools."""
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        width = self.booster.num_feature()
+        # Below what OPSET names: what it writes for it means the same there, and it knows none newer than its own.
+        converted = convert_lightgbm(
+            self.booster, initial_types=[("x", FloatTensorType([None, width]))], zipmap=False, target_opset=15
+        )
+        return _bridged(converted, matrix, output)
+
+
+@dataclass(frozen=True, slots=True)
+class LightGBM:
+    """LightGBM's gradient boosting (Ke et al. 2017), of the extra ``lightgbm``; numbers as for ``GradientBoosting``."""
+
+    trees: int = 100
+    leaves: int = 15
+    rate: float = 0.1
+    penalty: float = 2.0
+
+    def fit(self, data: TrainingData) -> FittedModel:
+        """Fit the trees; O(trees * rows * columns / 2). Raises ``TrainerError`` where the extra is missing."""
+        try:
+            import lightgbm
+            import onnxmltools  # noqa: F401 - asked for before the fit, which its absence would waste
+        except (ImportError, OSError) as error:
+            # The second where the system lacks the library of threads that it is linked to, as slim images do.
+            text = f"{error}; pip install 'stationkeeper[lightgbm]' where retrain runs (Debian also: libgomp1)"
+            raise TrainerError(f"trainer lightgbm cannot begin: {text}") from error
+        regression = data.task is ModelTask.REGRESSION
+        # Those that these rows have: one without a row would get the next to nothing that its logarithm needs.
+        found, places = np.unique(data.labels.astype(np.int64), return_inverse=True)
+        parameters = {
+            "objective": {ModelTask.REGRESSION: "regression", ModelTask.BINARY: "binary"}.get(data.task, "multiclass"),
+            "num_class": len(found) if data.task is ModelTask.MULTICLASS else 1,
+            "num_leaves": self.leaves,
+            "learning_rate": self.rate,
+            "lambda_l2": self.penalty,
+            # Both as for GradientBoosting, and for its reasons.
+            "min_data_in_leaf": 5,
+            "feature_fraction_bynode": 0.5,
+            # The encoding leaves none missing.
+            "use_missing": False,
+            "num_threads": data.threads,
+            "seed": data.seed,
+            # Else the sums of a histogram, and so the model, depend on which way of making it was quicker.
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+        encoding = Encoding.fit(data.features, data.specs)
+        targets = data.labels if regression else places
+        rows = lightgbm.Dataset(encoding.transform(data.features), targets, weight=data.weights)
+        booster = Boosted.of(lightgbm.train(parameters, rows, self.trees), found)
+        return EncodedModel(encoding, booster, data.task, max(len(data.classes), 2))
 
 
 @dataclass(frozen=True, slots=True)

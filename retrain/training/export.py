@@ -5,6 +5,7 @@ import importlib.metadata
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ a thousand rows would be slower to load than the model."""
 TIMED_ROWS = 300
 """Single rows that are timed, chosen: three lie beyond the 99 % quantile; it takes a tenth of a second."""
 
+_OPTIONAL = ("lightgbm", "onnxmltools")
 _PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "polars")
 
 
@@ -96,7 +98,8 @@ def schema_changes(old: Iterable[FeatureSpec], new: Iterable[FeatureSpec]) -> tu
 
 def packages() -> dict[str, str]:
     """Return the versions of the packages that shape a model."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    names = (*_PACKAGES, *(name for name in _OPTIONAL if find_spec(name) is not None))
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _load(found: OnnxModel, card: ModelCard) -> ServedModel:

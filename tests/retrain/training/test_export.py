@@ -1,4 +1,5 @@
 import hashlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def card(task: ModelTask) -> ModelCard:
     )
 
 
-@pytest.mark.parametrize("trainer", ["gradient-boosting", "logistic-regression"])
+@pytest.mark.parametrize("trainer", ["gradient-boosting", "lightgbm", "logistic-regression"])
 @pytest.mark.parametrize("task", [ModelTask.BINARY, ModelTask.REGRESSION])
 def test_the_server_scores_what_was_trained(trainer: str, task: ModelTask, tmp_path: Path):
     model, _ = fitted(trainer, task)
@@ -75,7 +76,7 @@ def test_the_server_scores_what_was_trained(trainer: str, task: ModelTask, tmp_p
     assert again.card.input_mode is InputMode.COLUMNS
 
 
-@pytest.mark.parametrize("trainer", ["gradient-boosting", "logistic-regression"])
+@pytest.mark.parametrize("trainer", ["gradient-boosting", "lightgbm", "logistic-regression"])
 @pytest.mark.parametrize("unseen", ["none", "low", "low and middle"])
 def test_of_several_classes_each_has_its_column_also_one_without_a_row(trainer: str, unseen: str, tmp_path: Path):
     frame, value = table()
@@ -96,10 +97,32 @@ def test_of_several_classes_each_has_its_column_also_one_without_a_row(trainer: 
     assert not found[:, : int(labels[kept].min())].any()
 
 
-def test_the_same_seed_gives_the_same_bytes():
-    one, _ = fitted("gradient-boosting", ModelTask.BINARY)
-    two, _ = fitted("gradient-boosting", ModelTask.BINARY)
+@pytest.mark.parametrize("trainer", ["gradient-boosting", "lightgbm"])
+def test_the_same_seed_gives_the_same_bytes(trainer: str):
+    one, _ = fitted(trainer, ModelTask.BINARY)
+    two, _ = fitted(trainer, ModelTask.BINARY)
     assert one.to_onnx().content == two.to_onnx().content
+
+
+def test_lightgbm_asks_float32_rows_what_its_graph_asks(tmp_path: Path):
+    """Rows just below and at its own thresholds: rounded to the nearest float32, some would go the other way."""
+    rng = np.random.default_rng(0)
+    # Neighbours on the float32 line: between two of them the nearest to a threshold may be the upper one.
+    steps = np.arange(2_000, dtype=np.int32) + np.float32(1_000.0).view(np.int32)
+    values = steps.view(np.float32)
+    frame = pl.DataFrame({"amount": values.astype(np.float64)})
+    labels = (np.sin(np.arange(2_000) / 7) + rng.normal(0, 0.3, 2_000) > 0).astype(float)
+    data = TrainingData(frame, SPECS[:1], labels, np.ones(2_000), ModelTask.BINARY, seed=1)
+    model = load_trainer("lightgbm", {"leaves": 63}).fit(data)
+    about = card(ModelTask.BINARY).model_copy(update={"features": SPECS[:1]})
+    served = export(model, about, frame, tmp_path / "artifact").model
+    np.testing.assert_allclose(served.score(frame), model.score(frame), atol=1e-6)
+
+
+def test_lightgbm_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(TrainerError, match=r"pip install 'stationkeeper\[lightgbm\]'"):
+        fitted("lightgbm", ModelTask.BINARY)
 
 
 def test_an_export_that_scores_otherwise_is_refused_and_kept_as_skops(tmp_path: Path):
@@ -161,5 +184,5 @@ def test_a_trainer_that_cannot_be_loaded_says_why():
         load_trainer("no_such.module:Class")
     with pytest.raises(TrainerError, match="has no method fit"):
         load_trainer("collections:OrderedDict")
-    with pytest.raises(TrainerError, match="gradient-boosting, logistic-regression"):
+    with pytest.raises(TrainerError, match="gradient-boosting, lightgbm, logistic-regression"):
         load_trainer("forest")
