@@ -110,7 +110,7 @@ class PredictionEvent(_Event):
     action: str | None = None
     """What was done upon the answer."""
     assignment_prob: Share | None = None
-    """The probability with which this action was drawn."""
+    """The probability with which this action was drawn; beside an ``arm`` it is that of the arm."""
 
 
 class FeatureEvent(_Event):

@@ -50,6 +50,8 @@ _TYPES: dict[str, tuple[Any, Any]] = {
 # Fields that only one kind of event has: on topics without that kind they are skipped unread, whatever they hold.
 _BY_KIND = {"prediction": {"prediction", "latency_ms", "entity_id"}, "feature": set[str](), "label": {"label"}}
 _ONLY = {name for names in _BY_KIND.values() for name in names}
+EXTRA = frozenset({"action", "assignment_prob", "arm"})
+"""Fields of the contract that no column is made of: read only where a form's ``extras`` ask for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,13 +122,13 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     get: dict[str, Callable[[Any], Any]] = {}
     wanted = set().union(*(_BY_KIND[kind] for kind in form.kinds))
     for name, path in form.paths.items():
-        if name in _ONLY and name not in wanted:
+        if (name in _ONLY and name not in wanted) or name in EXTRA:
             continue
         get[name] = _place(tree, path, *_declared(name, form))
     for name in form.extras:
         if name not in get:
             # Any value: a field that only one reader wants must not decide whether the record is accepted.
-            get[name] = _place(tree, (name,), Any, ABSENT)
+            get[name] = _place(tree, form.paths.get(name, (name,)), Any, ABSENT)
     getters: dict[str, Callable[[Any], Any]] = {}
     carries = set(form.kinds) != {"label"}
     root = form.features if isinstance(form.features, tuple) else None

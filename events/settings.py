@@ -20,6 +20,8 @@ FieldName = Literal[
     "weight",
     "latency_ms",
     "entity_id",
+    "action",
+    "assignment_prob",
 ]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -18,6 +18,7 @@ from stationkeeper.retrain.core.verdict import Compared, judge
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import Snapshot, SnapshotStore, TrainingTable
 from stationkeeper.retrain.training.export import schema_changes, serving_cost
+from stationkeeper.retrain.training.scored_rows import decided
 from stationkeeper.retrain.training.shadow import shadow_of
 
 # 2 is left out: it is what a shell command answers to wrong usage.
@@ -112,6 +113,7 @@ def gate_version(
         features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
         pair = table.scores_by(old), table.scores_by(new)
+        selected = table.selected(onset, None if asked is None else asked.ripe_until, pair[0])
         # What runs beside its own process has no time of one row that means anything elsewhere.
         timed = new.card.engine is Engine.ONNX
         measured = serving_cost(Path(scratch) / "candidate", features) if timed and len(features) else {}
@@ -127,6 +129,8 @@ def gate_version(
         measured=measured,
         worth=settings.worth(),
         amounts=None if amount is None else table.amounts(amount)[chosen],
+        weights=None if selected is None else selected.weights[chosen],
+        selection=decided(selected, new.card.task, pair, (old.card.threshold, new.card.threshold)),
     )
     rules = settings.gate_rules(aged=tags.get("cause") in {AGEING, SCHEDULE}, looks=int(tags.get("looks") or 0) or None)
     verdict = judge(compared, rules, settings.segment_rules(), settings.limits())

@@ -127,6 +127,8 @@ class GateSettings(Settings):
     those whose groups must not lie further apart than under the champion, by more than ``protected_gap`` in true
     positive rate, false positive rate or approval rate. Where decisions have a ``value``, the challenger's must not be
     worth less by more than ``margin`` of what could be won; ``amount`` is the feature that each is multiplied by.
+    Where labels come for some rows rather than others, at most ``unlabelled_margin`` of all may get another decision
+    without a label, or a labelled row that stands for them, to tell which decision is right.
     """
 
     # 5 % over all looks is the convention of one-sided superiority tests; looks share it by Bonferroni (core.gate).
@@ -148,6 +150,8 @@ class GateSettings(Settings):
     segment_margin: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75
     # Chosen: the mean of 100 losses is normal enough for the test, and a segment of fewer rows decides nothing.
     segment_min_rows: Annotated[int, Field(ge=30)] = 100
+    # As margin, and for its reason: by so much of all rows the decisions may be worse where no label can tell.
+    unlabelled_margin: Annotated[float, Field(ge=0.0, le=1.0)] = 0.03
     # None by default: which groups of people the law or the house protects is not to be guessed from names.
     protected: tuple[Text, ...] = ()
     # Those of the model (models.NAME.sensitive) are always among them: their values are told as group 1, group 2.
@@ -229,9 +233,10 @@ class SearchSettings(Settings):
 class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
-    ``trainer`` is ``gradient-boosting``, ``logistic-regression``, ``command`` (any program), another distribution's
-    entry point in the group ``stationkeeper.trainers``, or the import path ``package.module:Class`` of a class that
-    satisfies ``retrain.training.Trainer``; the directory in which the role was started is searched last.
+    ``trainer`` is ``gradient-boosting``, ``lightgbm`` (extra ``lightgbm``), ``logistic-regression``, ``command`` (any
+    program), another distribution's entry point in the group ``stationkeeper.trainers``, or the import path
+    ``package.module:Class`` of a class that satisfies ``retrain.training.Trainer``; the directory in which the role was
+    started is searched last.
     ``parameters`` are the keywords of that class (``trees`` and ``leaves`` of gradient boosting, ``command`` of
     ``command``); they are recorded with every version, so no secret belongs there. ``breaker`` is how many retrains in
     a row may end without a better model before a person must ask; how often a model may ask at all is
@@ -342,6 +347,7 @@ class RetrainSettings(Settings):
             min_positives=max(5, round(self.data.min_positives * self.windows.holdout / 4)),
             seed=self.training.seed,
             aged=aged,
+            unlabelled_margin=gate.unlabelled_margin,
         )
 
 

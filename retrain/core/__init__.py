@@ -6,6 +6,6 @@ Invariant: the rows a model is judged on are rows that no model of the compariso
 
 Read ``reasons`` (where a request stands), ``plan`` (train, wait or refuse), ``labels`` (which texts are the positive
 class), ``split`` (who may see which row), ``measures``, ``threshold``, ``gate`` (the paired comparison), ``segments``
-(harm that the whole hides), ``value`` (what decisions are worth), ``verdict`` (all of these as one answer), ``shadow``
-(whom a challenger would answer otherwise).
+(harm that the whole hides), ``value`` (what decisions are worth), ``selection`` (whom labels do not tell of),
+``verdict`` (all of these as one answer), ``shadow`` (whom a challenger would answer otherwise).
 """

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, f1_score, log_loss_rows, performance
+from stationkeeper.retrain.core.selection import effective_rows
 
 Statistic = Callable[[Floats], Floats]
 
@@ -39,6 +40,7 @@ class GateRules:
     min_positives: int
     seed: int
     aged: bool
+    unlabelled_margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +103,32 @@ def blocks_of(columns: Floats, rows: Flags, blocks: int) -> Floats:
 
 
 def judge_binary(
-    labels: Flags, champion: tuple[Floats, float], challenger: tuple[Floats, float], after: Flags, rules: GateRules
+    labels: Flags,
+    champion: tuple[Floats, float],
+    challenger: tuple[Floats, float],
+    after: Flags,
+    rules: GateRules,
+    weights: Floats | None = None,
 ) -> GateVerdict:
     """Judge two classifiers (scores, threshold) on n rows in time order; ``after`` marks rows since the change.
+
+    ``weights`` float64[n] say for how many rows each stands (``core.selection``); without them each stands for itself.
 
     PASS needs both: decisions (F1 at each model's own threshold) not worse than ``margin`` on all rows, and better
     after the change, in F1 or by ``min_gain`` of the champion's log loss (two tests, so half the level each): any
     model that has seen more rows is a little better, which is no reason to change it. FAIL needs evidence of harm.
     All else is NO_EVIDENCE.
     """
+    each = np.ones(len(labels)) if weights is None else weights
     numbers: dict[str, Any] = {
-        f"{name}_{slice_name}": performance(labels[rows], scores[rows], threshold).numbers()
+        f"{name}_{slice_name}": performance(labels[rows], scores[rows], threshold, each[rows]).numbers()
         for name, (scores, threshold) in (("champion", champion), ("challenger", challenger))
         for slice_name, rows in (("overall", np.ones(len(labels), bool)), ("after", after))
     }
-    short = _too_few(int(after.sum()), int(labels[after].sum()), rules)
+    short = _too_few(each[after], labels[after], rules)
     if short is not None:
         return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
-    columns = _binary_columns(labels, champion, challenger)
+    columns = _binary_columns(labels, champion, challenger) * each[:, None]
     # Bonferroni over the looks: the gate that asks again with more labels would otherwise pass one equal model in four
     # looks at four times alpha.
     level = rules.alpha / rules.looks
@@ -135,13 +145,14 @@ def judge_binary(
     # For people only: how the rows on which the two disagree fall. It does not decide, because it knows no margin and
     # takes rows as independent.
     right = [(scores >= threshold) == labels for scores, threshold in (champion, challenger)]
-    better, worse = int(np.sum(after & right[1] & ~right[0])), int(np.sum(after & right[0] & ~right[1]))
+    won, lost = after & right[1] & ~right[0], after & right[0] & ~right[1]
+    better, worse = int(won.sum()), int(lost.sum())
     numbers |= {
         "f1_overall": asdict(overall),
         "f1_after": asdict(f1_after),
         "log_loss_gain_after": asdict(loss_after),
         "disagreements": {"better": better, "worse": worse, "p": sign_test(better, worse)},
-        **_spared(better, worse, int(after.sum())),
+        **_spared(won, lost, after, each),
         "margin": rules.margin,
         "min_gain": rules.min_gain,
     }
@@ -151,7 +162,12 @@ def judge_binary(
 
 
 def judge_classes(
-    labels: npt.NDArray[np.int64], champion: Floats, challenger: Floats, after: Flags, rules: GateRules
+    labels: npt.NDArray[np.int64],
+    champion: Floats,
+    challenger: Floats,
+    after: Flags,
+    rules: GateRules,
+    weights: Floats | None = None,
 ) -> GateVerdict:
     """Judge two models of several classes by the share they get right and by log loss; see ``judge_binary``.
 
@@ -161,20 +177,20 @@ def judge_classes(
     pair = (champion, challenger)
     right = [scores.argmax(axis=1) == labels for scores in pair]
     losses = [class_loss_rows(labels, scores) for scores in pair]
-    columns = np.stack([right[0], right[1], *losses, np.ones(len(labels))], axis=1).astype(np.float64)
+    each = np.ones(len(labels)) if weights is None else weights
+    columns = np.stack([right[0], right[1], *losses, np.ones(len(labels))], axis=1).astype(np.float64) * each[:, None]
     everywhere = np.ones(len(labels), bool)
     numbers: dict[str, Any] = {
         f"{name}_{slice_name}": {
             "rows": int(rows.sum()),
-            "accuracy": float(right[place][rows].mean()),
-            "log_loss": float(losses[place][rows].mean()),
+            "accuracy": float(np.average(right[place][rows], weights=each[rows])),
+            "log_loss": float(np.average(losses[place][rows], weights=each[rows])),
         }
         for place, name in enumerate(("champion", "challenger"))
         for slice_name, rows in (("overall", everywhere), ("after", after))
         if rows.any()
     }
-    others = int((labels[after] != np.bincount(labels[after], minlength=1).argmax()).sum())
-    short = _too_few(int(after.sum()), others, rules)
+    short = _too_few(each[after], labels[after] != np.bincount(labels[after], minlength=1).argmax(), rules)
     if short is not None:
         return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
     level = rules.alpha / rules.looks
@@ -187,9 +203,7 @@ def judge_classes(
     right_after, loss_after = (interval(after, one, level / 2) for one in (_accuracy_difference, _log_loss_saved))
     numbers |= {
         "accuracy_overall": asdict(overall),
-        **_spared(
-            int(np.sum(after & right[1] & ~right[0])), int(np.sum(after & right[0] & ~right[1])), int(after.sum())
-        ),
+        **_spared(after & right[1] & ~right[0], after & right[0] & ~right[1], after, each),
         "accuracy_after": asdict(right_after),
         "log_loss_gain_after": asdict(loss_after),
         "margin": rules.margin,
@@ -201,22 +215,33 @@ def judge_classes(
 
 
 def judge_regression(
-    labels: Floats, champion: Floats, challenger: Floats, after: Flags, rules: GateRules
+    labels: Floats,
+    champion: Floats,
+    challenger: Floats,
+    after: Flags,
+    rules: GateRules,
+    weights: Floats | None = None,
 ) -> GateVerdict:
     """Judge two regressions by mean absolute error, as a share of the champion's; see ``judge_binary``."""
     losses = np.stack([np.abs(champion - labels), np.abs(challenger - labels)], axis=1)
+    each = np.ones(len(labels)) if weights is None else weights
     numbers: dict[str, Any] = {
-        f"{name}_{slice_name}": {"rows": int(rows.sum()), "mean_absolute_error": float(losses[rows, column].mean())}
+        f"{name}_{slice_name}": {
+            "rows": int(rows.sum()),
+            "mean_absolute_error": float(np.average(losses[rows, column], weights=each[rows])),
+        }
         for column, name in enumerate(("champion", "challenger"))
         for slice_name, rows in (("overall", np.ones(len(labels), bool)), ("after", after))
         if rows.any()
     }
-    short = _too_few(int(after.sum()), None, rules)
+    short = _too_few(each[after], None, rules)
     if short is not None:
         return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
     level = rules.alpha / rules.looks
     intervals = [
-        paired_interval(blocks_of(losses, rows, rules.blocks), _error_gain, level, rules.replicates, rules.seed)
+        paired_interval(
+            blocks_of(losses * each[:, None], rows, rules.blocks), _error_gain, level, rules.replicates, rules.seed
+        )
         for rows in (np.ones(len(labels), bool), after)
     ]
     numbers |= {"gain_overall": asdict(intervals[0]), "gain_after": asdict(intervals[1])}
@@ -226,22 +251,25 @@ def judge_regression(
     return GateVerdict(outcome, reason, numbers)
 
 
-def _spared(better: int, worse: int, rows: int) -> dict[str, float]:
+def _spared(better: Flags, worse: Flags, rows: Flags, weights: Floats) -> dict[str, float]:
     """Return by how much less often the challenger is wrong, and the standard error of that (rows as independent).
 
     By hand: 25 of 500 rows better and none worse are .05, with an error of sqrt((.05 - .05^2) / 500) = .009747.
     """
-    share = (better - worse) / rows
-    error = math.sqrt(max((better + worse) / rows - share**2, 0.0) / rows)
-    return {"spared": round(share, 6), "spared_error": round(error, 6)}
+    won, lost = (float(weights[one].sum() / weights[rows].sum()) for one in (better, worse))
+    error = math.sqrt(max(won + lost - (won - lost) ** 2, 0.0) / effective_rows(weights[rows]))
+    return {"spared": round(won - lost, 6), "spared_error": round(error, 6)}
 
 
-def _too_few(rows: int, positives: int | None, rules: GateRules) -> str | None:
+def _too_few(weights: Floats, positive: Flags | None, rules: GateRules) -> str | None:
+    """Return why rows since the change are too few; weighted ones count as the equal ones they are worth."""
+    rows = round(effective_rows(weights))
+    held = f"{rows} held-out rows" if rows == len(weights) else f"{len(weights)} held-out rows worth {rows} equal ones"
     if rows < rules.min_rows:
-        return f"{rows} held-out rows after the change, the gate needs {rules.min_rows}"
-    if positives is None:
+        return f"{held} after the change, the gate needs {rules.min_rows}"
+    if positive is None:
         return None
-    fewer = min(positives, rows - positives)
+    fewer = min(round(effective_rows(weights[one])) for one in (positive, ~positive))
     if fewer < rules.min_positives:
         return f"{fewer} held-out rows of the rarer class after the change, the gate needs {rules.min_positives}"
     return None

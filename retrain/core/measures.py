@@ -46,8 +46,10 @@ BINS = 10
 """Bins of the calibration error, by convention (Guo et al. 2017): of 900 held-out rows each then holds 90."""
 
 
-def calibration_error(labels: Flags, scores: Floats) -> float:
+def calibration_error(labels: Flags, scores: Floats, weights: Floats | None = None) -> float:
     """Return the expected calibration error: |mean score - share of positives| over bins of equally many rows.
+
+    With ``weights`` float64[n] each row counts as many.
 
     Guo et al. 2017, with quantile bins (Nixon et al. 2019), as scores of rare positives all fall into one of equal
     width. Scores .1 and .9 of two rows that are negative and positive, by hand: (|.1 - 0| + |.9 - 1|) / 2 = .1.
@@ -57,7 +59,9 @@ def calibration_error(labels: Flags, scores: Floats) -> float:
     """
     order = np.argsort(scores, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
-    return float(sum(abs(scores[part].sum() - labels[part].sum()) for part in parts) / max(len(scores), 1))
+    each = np.ones(len(scores)) if weights is None else weights
+    apart = each * (scores - labels)
+    return float(sum(abs(apart[part].sum()) for part in parts) / max(each.sum(), np.finfo(np.float64).tiny))
 
 
 def f1_score(tp: Floats, fp: Floats, fn: Floats) -> Floats:
@@ -66,17 +70,22 @@ def f1_score(tp: Floats, fp: Floats, fn: Floats) -> Floats:
     return np.divide(2.0 * tp, denominator, out=np.zeros_like(denominator), where=denominator > 0)
 
 
-def performance(labels: Flags, scores: Floats, threshold: float) -> ClassifierPerformance:
-    """Return the measures of scores in [0, 1] at a threshold: an alert is ``score >= threshold``. O(n)."""
+def performance(
+    labels: Flags, scores: Floats, threshold: float, weights: Floats | None = None
+) -> ClassifierPerformance:
+    """Return the measures of scores in [0, 1] at a threshold: an alert is ``score >= threshold``. O(n).
+
+    With ``weights`` float64[n] each row counts as many in the ratios; rows, positives and alerts are always counts.
+    """
     alerts = scores >= threshold
-    tp = int(np.sum(alerts & labels))
-    positives, raised = int(labels.sum()), int(alerts.sum())
+    each = np.ones(len(labels)) if weights is None else weights
+    tp, positives, raised = (float(each[rows].sum()) for rows in (alerts & labels, labels, alerts))
     return ClassifierPerformance(
         rows=len(labels),
-        positives=positives,
-        alerts=raised,
+        positives=int(labels.sum()),
+        alerts=int(alerts.sum()),
         precision=tp / raised if raised else 0.0,
         recall=tp / positives if positives else 0.0,
         f1=2 * tp / (raised + positives) if raised + positives else 0.0,
-        log_loss=float(log_loss_rows(labels, scores).mean()) if len(labels) else 0.0,
+        log_loss=float(np.average(log_loss_rows(labels, scores), weights=each)) if len(labels) else 0.0,
     )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.core.selection import ActionLabels, shut_actions, shut_words
 
 # Retraining on broken or wrongly joined data would teach the fault; a recovery needs no cure.
 _NOT_CURED_BY_TRAINING = frozenset({VerdictKind.DATA_QUALITY, VerdictKind.TRAIN_SERVE_SKEW, VerdictKind.RECOVERED})
@@ -53,13 +54,17 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class LabelStatistics:
-    """What is known of labelled rows at ``as_of_ms`` (declared clock); only matured rows are counted."""
+    """What is known of labelled rows at ``as_of_ms`` (declared clock); only matured rows are counted.
+
+    ``actions`` counts those after the onset by what was done upon their answer, with a label or without.
+    """
 
     as_of_ms: int
     maturity_ms: int
     rows_before: int
     rows_after: int
     positives_after: int
+    actions: tuple[ActionLabels, ...] = ()
 
     @property
     def negatives_after(self) -> int:
@@ -181,6 +186,8 @@ def decide(
     # Numbers and several classes have no positive one, and nobody asks for any.
     if positives:
         have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
+    if shut := shut_actions(statistics.actions):
+        have = f"{have} ({shut_words(shut)})"
     if missing == 0 and lacking == 0:
         # Where the request limits its looks no later one sees more: its last asks for what the gate's last would.
         if request.looks is not None and look + 1 >= request.looks:

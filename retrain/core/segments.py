@@ -89,16 +89,24 @@ def holm(p: Floats) -> Floats:
 
 
 def segment_harm(
-    groups: Groups, losses: Floats, after: Flags, ignorance: Callable[[Flags], float], rules: SegmentRules, blocks: int
+    groups: Groups,
+    losses: Floats,
+    after: Flags,
+    ignorance: Callable[[Flags], float],
+    rules: SegmentRules,
+    blocks: int,
+    weights: Floats | None = None,
 ) -> list[SegmentHarm]:
     """Test in each segment whether the challenger gives up more than the margin of what the champion knows there.
 
     ``losses`` is float64[n, 2], champion and challenger, in time order; ``ignorance`` returns the mean loss of knowing
-    nothing on some rows. The statistic is the mean over runs of rows of ``challenger - champion - margin * known`` over
+    nothing on some rows; ``weights`` float64[n] say for how many rows each stands. The statistic is the mean over runs
+    of rows of ``challenger - champion - margin * known`` over
     its standard error, normal by the central limit theorem: exact enough for a Holm step of a thousandth, which a
     bootstrap of some thousand draws is not. Not the share of the champion's loss: where that is next to nothing, twice
     of it is nothing as well. Segments of fewer than ``min_rows`` are not judged. Worst first; O(n * dimensions).
     """
+    each = np.ones(len(losses)) if weights is None else weights
     found: list[tuple[str, int, float, float, float]] = []
     least = LEAST_KNOWN * ignorance(np.ones(len(losses), bool))
     for dimension, values in sorted(groups.items()):
@@ -108,13 +116,15 @@ def segment_harm(
             mine = losses[rows]
             if len(mine) < rules.min_rows:
                 continue
-            known = max(ignorance(rows) - float(mine[:, 0].mean()), least)
-            excess = mine[:, 1] - mine[:, 0] - rules.margin * known
-            p = _more_than_nothing(excess, blocks)
+            of_each = each[rows]
+            known = max(ignorance(rows) - float(np.average(mine[:, 0], weights=of_each)), least)
+            excess = mine[:, 1] - mine[:, 0]
+            p = _more_than_nothing(of_each * (excess - rules.margin * known), blocks)
             new = losses[rows & after]
             # As few rows as tell of no harm tell of nothing better either.
-            since = _more_than_nothing(new[:, 0] - new[:, 1], blocks) if len(new) >= rules.min_rows else 1.0
-            lost = float((mine[:, 1] - mine[:, 0]).mean()) / known if known > 0.0 else 0.0
+            better = each[rows & after] * (new[:, 0] - new[:, 1])
+            since = _more_than_nothing(better, blocks) if len(new) >= rules.min_rows else 1.0
+            lost = float(np.average(excess, weights=of_each)) / known if known > 0.0 else 0.0
             found.append((f"{dimension}={name}", len(mine), lost, p, since))
     adjusted = holm(np.array([one[3] for one in found]))
     tested = [SegmentHarm(*one[:3], float(p), one[4]) for one, p in zip(found, adjusted, strict=True)]
@@ -134,6 +144,7 @@ def protected_gaps(
     alerts: tuple[Flags, Flags],
     draws: npt.NDArray[np.int64],
     alpha: float,
+    weights: Floats | None = None,
 ) -> list[Gap] | str:
     """Compare how far the groups of one protected dimension lie apart under both models.
 
@@ -142,6 +153,7 @@ def protected_gaps(
     blocks], how often each run of rows comes; bounds are percentiles at ``alpha`` a side. Returns in words why there
     is no answer where a group is too small: a group that nobody has measured is not treated alike by default.
     """
+    each = np.ones(len(labels)) if weights is None else weights
     names, codes = np.unique(values, return_inverse=True)
     if len(names) < 2:
         return f"{names[0] if len(names) else 'none'}: the only group among the held-out rows: no gap to tell"
@@ -156,7 +168,7 @@ def protected_gaps(
                 which = "negative" if one else "positive"
                 return f"{name}: {int((mine & wanted).sum())} {which} held-out rows, {MIN_GROUP} are needed"
             columns = np.stack([mine & wanted, mine & wanted & alerts[0], mine & wanted & alerts[1]], axis=1)
-            counts[:, code, 3 * one : 3 * one + 3] = np.add.reduceat(columns.astype(np.float64), edges, axis=0)
+            counts[:, code, 3 * one : 3 * one + 3] = np.add.reduceat(columns * each[:, None], edges, axis=0)
     resampled = (draws @ counts.reshape(blocks, -1)).reshape(len(draws), len(names), 6)
     whole = counts.sum(axis=0)[None]
     found = []

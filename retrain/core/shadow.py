@@ -262,10 +262,19 @@ def _numbers(scores: Floats) -> Flags:
 
 
 def _decisions(answers: PairedAnswers, which: int) -> npt.NDArray[np.int64]:
-    scores = (answers.champion, answers.challenger)[which]
-    if answers.task == "multiclass":
+    return _decided(answers.task, (answers.champion, answers.challenger)[which], answers.thresholds[which])
+
+
+def _decided(task: str, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
+    if task == "multiclass":
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
-    return (scores >= answers.thresholds[which]).astype(np.int64)
+    return (scores >= threshold).astype(np.int64)
+
+
+def flips(task: str, scores: tuple[Floats, Floats], thresholds: tuple[float, float]) -> Flags:
+    """Return which of n rows champion and challenger decide differently; bool[n], of two classes or several."""
+    old, new = (_decided(task, one, cut) for one, cut in zip(scores, thresholds, strict=True))
+    return np.asarray(old != new)
 
 
 def _rights(

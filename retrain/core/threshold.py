@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
 from stationkeeper.retrain.core.measures import Flags, Floats
 
@@ -41,21 +40,29 @@ class Threshold:
 class _Cuts:
     """The distinct places to cut n sorted scores: alerts, hits and the threshold of each, shape ``(k,)``."""
 
-    alerts: npt.NDArray[np.int64]
-    hits: npt.NDArray[np.int64]
+    alerts: Floats
+    hits: Floats
     values: Floats
-    positives: int
+    positives: float
 
     def at(self, cut: int, rule: ThresholdRule, detail: str) -> Threshold:
-        alerts, hits = int(self.alerts[cut]), int(self.hits[cut])
+        alerts, hits = float(self.alerts[cut]), float(self.hits[cut])
         recall = hits / self.positives if self.positives else 0.0
         return Threshold(float(self.values[cut]), rule, hits / alerts, recall, detail)
 
 
 def choose_threshold(
-    labels: Flags, scores: Floats, rule: ThresholdRule, *, precision: float | None = None, alert_rate: float = 0.01
+    labels: Flags,
+    scores: Floats,
+    rule: ThresholdRule,
+    *,
+    precision: float | None = None,
+    alert_rate: float = 0.01,
+    weights: Floats | None = None,
 ) -> Threshold:
     """Return the threshold by ``rule`` for scores in [0, 1]; shapes ``(n,)``, O(n log n).
+
+    With ``weights`` float64[n] (``core.selection``) each row counts as many; they are of mean 1.
 
     ``keep-precision`` takes the most alerts whose precision is at least ``precision``, where the precision of a cut
     is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it. It
@@ -66,12 +73,12 @@ def choose_threshold(
     """
     if len(labels) == 0 or not labels.any():
         raise ValueError(f"a threshold needs positive labels, got {int(labels.sum())} in {len(labels)} rows")
-    cuts = _cut(labels, scores)
+    cuts = _cut(labels, scores, np.ones(len(labels)) if weights is None else weights)
     if rule is ThresholdRule.ALERT_RATE:
         # At least one alert: with none there is no threshold to name.
         wanted = max(1, round(alert_rate * len(labels)))
         cut = max(0, int(np.searchsorted(cuts.alerts, wanted, side="right")) - 1)
-        return cuts.at(cut, rule, f"{int(cuts.alerts[cut])} of {len(labels)} rows, asked {alert_rate:.4g}")
+        return cuts.at(cut, rule, f"{cuts.alerts[cut]:.0f} of {len(labels)} rows, asked {alert_rate:.4g}")
     f1 = 2.0 * cuts.hits / (cuts.alerts + cuts.positives)
     best = int(np.argmax(f1))
     if rule is ThresholdRule.F1 or precision is None:
@@ -93,7 +100,7 @@ def choose_threshold(
     return cuts.at(int(highest), rule, text)
 
 
-def _cut(labels: Flags, scores: Floats) -> _Cuts:
+def _cut(labels: Flags, scores: Floats, weights: Floats) -> _Cuts:
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
@@ -101,7 +108,8 @@ def _cut(labels: Flags, scores: Floats) -> _Cuts:
     # Under the lowest score there is no next one: a millionth below lets every row pass.
     below = np.append(ranked[last[:-1] + 1], np.maximum(ranked[-1] - 1e-6, 0.0))
     values = np.clip((ranked[last] + below) / 2.0, 0.0, 1.0)
-    return _Cuts(last + 1, np.cumsum(labels[order])[last], values, int(labels.sum()))
+    alerts, hits = np.cumsum(weights[order])[last], np.cumsum((weights * labels)[order])[last]
+    return _Cuts(alerts, hits, values, float(hits[-1]))
 
 
 def _monotone_rates(cuts: _Cuts) -> Floats:

@@ -18,6 +18,7 @@ from stationkeeper.retrain.core.gate import (
 )
 from stationkeeper.retrain.core.measures import Flags, Floats, calibration_error, class_loss_rows, log_loss_rows
 from stationkeeper.retrain.core.segments import Groups, SegmentRules, numbers, protected_gaps, segment_harm
+from stationkeeper.retrain.core.selection import Selection
 from stationkeeper.retrain.core.value import Worth, value_columns, value_gain
 
 CALIBRATION = "calibration_error"
@@ -31,7 +32,9 @@ class Compared:
     ``labels`` is float64[n]: 1.0 for the positive class, the index of the class, or the value. Scores are float64[n],
     of several classes float64[n, k]. ``thresholds`` are the champion's and the challenger's. ``schema`` says in words
     which inputs mean another thing than the champion's; ``measured`` holds what limits may be set on. ``worth`` is what
-    decisions of two classes are worth, by ``amounts`` float64[n] (NaN where unknown) where it names some.
+    decisions of two classes are worth, by ``amounts`` float64[n] (NaN where unknown) where it names some. ``weights``
+    float64[n] say for how many rows each stands, None where each stands for itself; ``selection`` says of whom no label
+    tells.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -45,6 +48,13 @@ class Compared:
     measured: Mapping[str, float] = field(default_factory=dict)
     worth: Worth | None = None
     amounts: Floats | None = None
+    weights: Floats | None = None
+    selection: Selection | None = None
+
+    @property
+    def each(self) -> Floats:
+        """For how many rows each stands."""
+        return np.ones(len(self.labels)) if self.weights is None else self.weights
 
 
 def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: Mapping[str, float]) -> GateVerdict:
@@ -61,9 +71,12 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
     details = dict(base.numbers)
     measured = dict(compared.measured)
     if compared.task == "binary":
-        measured[CALIBRATION] = calibration_error(compared.labels == 1.0, compared.challenger)
+        measured[CALIBRATION] = calibration_error(compared.labels == 1.0, compared.challenger, compared.weights)
     details["measured"] = {name: round(value, 6) for name, value in measured.items()}
     found += _against(limits, measured)
+    if compared.selection is not None:
+        details["selection"] = asdict(compared.selection)
+        found += _unseen(compared.selection, rules)
     details |= _value(compared, rules, found)
     level = rules.alpha / rules.looks
     harm = segment_harm(
@@ -73,6 +86,7 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
         lambda rows: _ignorance(compared, rows),
         segments,
         rules.blocks,
+        compared.weights,
     )
     details["segments"] = numbers(harm)
     found += [(GateOutcome.FAIL, f"worse in segment {one}") for one in harm if one.within(level)]
@@ -80,20 +94,35 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
     if gaps:
         details["protected"] = gaps
     found += words
+    # Whatever the verdict: it is one of the labelled rows, and who reads it must know whom they do not tell of.
+    whom = f"; {compared.selection.words()}" if compared.selection is not None else ""
     for outcome in (GateOutcome.FAIL, GateOutcome.NO_EVIDENCE):
         reasons = [text for kind, text in found if kind is outcome]
         if base.outcome is outcome:
             reasons.append(base.reason)
         if reasons:
             # A few: a reason is a line of a log; all of them are in the numbers.
-            return GateVerdict(outcome, "; ".join(reasons[:MOST]), details)
+            return GateVerdict(outcome, "; ".join(reasons[:MOST]) + whom, details)
     judged = f"; none of {len(harm)} segments worse" if harm else ""
     judged += _left_out(details.get("value", {}).get("without_amount", 0), compared)
-    return GateVerdict(base.outcome, base.reason + judged, details)
+    return GateVerdict(base.outcome, base.reason + judged + whom, details)
 
 
 MOST = 4
 """Reasons that one verdict tells, chosen: what a person reads in one line of a list."""
+
+
+def _unseen(selection: Selection, rules: GateRules) -> list[tuple[GateOutcome, str]]:
+    """Return why rows without a label forbid a verdict: where the new model decides too many of them otherwise.
+
+    What nobody stands for may all be as bad as it can (Manski 1990, "Nonparametric bounds on treatment effects"): the
+    share of all rows that are decided otherwise there is the most by which the challenger can be worse than it seems.
+    """
+    if selection.flipped is None or selection.flipped <= rules.unlabelled_margin * selection.rows:
+        return []
+    share = f"{selection.flipped} of {selection.rows} matured rows get another decision and never a label"
+    text = f"{share}, at most {rules.unlabelled_margin:.0%} may (gate.unlabelled_margin)"
+    return [(GateOutcome.NO_EVIDENCE, text)]
 
 
 def _silent(compared: Compared) -> GateVerdict | None:
@@ -113,11 +142,11 @@ def _silent(compared: Compared) -> GateVerdict | None:
 def _compare(compared: Compared, rules: GateRules) -> GateVerdict:
     old, new = compared.champion, compared.challenger
     if compared.task == "regression":
-        return judge_regression(compared.labels, old, new, compared.after, rules)
+        return judge_regression(compared.labels, old, new, compared.after, rules, compared.weights)
     if compared.task == "multiclass":
-        return judge_classes(compared.labels.astype(np.int64), old, new, compared.after, rules)
+        return judge_classes(compared.labels.astype(np.int64), old, new, compared.after, rules, compared.weights)
     pair = ((old, compared.thresholds[0]), (new, compared.thresholds[1]))
-    return judge_binary(compared.labels == 1.0, *pair, compared.after, rules)
+    return judge_binary(compared.labels == 1.0, *pair, compared.after, rules, compared.weights)
 
 
 def _value(compared: Compared, rules: GateRules, found: list[tuple[GateOutcome, str]]) -> dict[str, Any]:
@@ -137,6 +166,7 @@ def _value(compared: Compared, rules: GateRules, found: list[tuple[GateOutcome, 
         return {}
     missing = 0 if compared.amounts is None else int((~np.isfinite(compared.amounts)).sum())
     but = _left_out(missing, compared)
+    columns = columns * compared.each[:, None]
     cells = blocks_of(columns, np.ones(len(columns), bool), rules.blocks)
     interval = paired_interval(cells, value_gain, rules.alpha / rules.looks, rules.replicates, rules.seed)
     if interval.high < -rules.margin:
@@ -167,10 +197,12 @@ def _losses(compared: Compared) -> Floats:
 
 def _ignorance(compared: Compared, rows: Flags) -> float:
     """Return the mean loss of the best answer that is the same for all rows: entropy, or deviation from the median."""
-    labels = compared.labels[rows]
+    labels, each = compared.labels[rows], compared.each[rows]
+    if not len(labels):
+        return 0.0
     if compared.task == "regression":
-        return float(np.abs(labels - np.median(labels)).mean()) if len(labels) else 0.0
-    shares = np.unique(labels, return_counts=True)[1] / max(len(labels), 1)
+        return float(np.average(np.abs(labels - np.median(labels)), weights=each))
+    shares = np.bincount(np.unique(labels, return_inverse=True)[1], each) / each.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
@@ -205,7 +237,7 @@ def _fairness(
             continue
         # Three rates a dimension, each may be the one that fails (Bonferroni).
         alpha = level / (3 * len(segments.protected))
-        gaps = protected_gaps(compared.groups[name], compared.labels == 1.0, (old, new), draws, alpha)
+        gaps = protected_gaps(compared.groups[name], compared.labels == 1.0, (old, new), draws, alpha, compared.weights)
         if isinstance(gaps, str):
             found.append((GateOutcome.NO_EVIDENCE, f"protected {name}={gaps}"))
             continue

@@ -140,6 +140,8 @@ def model_card(
         f"{result.rows_held_out} rows. "
         + ", ".join(f"{name} {value:.4g}" for name, value in result.performance.items()),
     ]
+    if result.selection is not None:
+        about += ["## Whom its labels do not tell of", f"{result.selection.words()}."]
     about += ["## What the gate said"]
     if gate is None:
         about += ["Nothing: it is the first, there was none to compare with."]

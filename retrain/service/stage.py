@@ -187,8 +187,8 @@ class Retrain:
         self._reset()
         self._owner = bool(self.changelog(partitions))
         for state in self._requests.restore(restored.values):
-            # A process that was fenced may still have registered a version: look once more.
-            if state.stage is RequestStage.CANDIDATE and state.model in self.models:
+            # A process that was fenced may still have registered a version, one that was killed left scores: once more.
+            if state.stage.final and (state.version or state.gate) and state.model in self.models:
                 self._runner.clean_later(state)
 
     def revoked(self, partitions: frozenset[Partition]) -> None:

@@ -41,7 +41,9 @@ from stationkeeper.retrain.training.job import (
     HELD_OUT_FILE,
     JOB_FILE,
     SCORED_FILE,
+    WEIGHT,
     TrainingJob,
+    TrainingResult,
 )
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition, Reader
@@ -180,6 +182,7 @@ class Steps:
             champion=champion.resolve(),
             champion_until_ms=self._last_time(card.snapshot),
             request=state.id,
+            ripe_until_ms=snapshot.ripe_until,
         )
 
     def directory(self, state: RetrainState) -> Path:
@@ -196,23 +199,7 @@ class Steps:
             raise ValueError(f"request {state.id} has no training result to judge")
         settings = self.models[state.model].settings
         rows = pl.read_parquet(self.training_directory(state) / HELD_OUT_FILE)
-        old, new = state.result.champion_threshold, state.result.threshold
-        if settings.task == "binary" and (old is None or new is None):
-            raise ValueError(f"request {state.id}: a classifier without a threshold cannot be judged")
-        groups = [name for name in rows.columns if name.startswith(GROUP)]
-        compared = Compared(
-            task=settings.task,
-            labels=rows["label"].to_numpy(),
-            champion=rows["champion"].to_numpy(),
-            challenger=rows["challenger"].to_numpy(),
-            after=rows["after"].to_numpy(),
-            thresholds=(old or 0.0, new.value if new else 0.0),
-            groups={name.removeprefix(GROUP): rows[name].to_numpy().astype(str) for name in groups},
-            schema=state.result.changed_inputs,
-            measured=state.result.serving,
-            worth=settings.worth(),
-            amounts=rows[AMOUNT].to_numpy() if AMOUNT in rows.columns else None,
-        )
+        compared = compared_of(rows, state.result, settings)
         rules = settings.gate_rules(aged=state.request.aged, looks=state.request.looks)
         return judge(compared, rules, settings.segment_rules(), settings.limits())
 
@@ -253,6 +240,9 @@ class Steps:
             self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named], candidate=state.version)
             # Only where a version came of it: a failed training's log is what a person reads next.
             shutil.rmtree(self.directory(state), ignore_errors=True)
+        # What the gate has judged nobody reads again, and who is erased on another machine would stay in it here.
+        for scores in self.directory(state).glob("look-*/*.parquet"):
+            scores.unlink()
         if state.snapshot is not None:
             # In this order: a request that ends in between is either still in work, or the registry knows its version.
             self.snapshots.expire(lambda: {*in_work(), *self.registry.snapshots()})
@@ -305,6 +295,29 @@ class Steps:
             return None
         last = found.manifest.get("last_labelled") if found else None
         return int(last) if last is not None else None
+
+
+def compared_of(rows: pl.DataFrame, result: TrainingResult, settings: RetrainSettings) -> Compared:
+    """Return what the gate judges: the held-out rows that a training wrote, and what it found out besides."""
+    old, new = result.champion_threshold, result.threshold
+    if settings.task == "binary" and (old is None or new is None):
+        raise ValueError("a classifier without a threshold cannot be judged")
+    groups = [name for name in rows.columns if name.startswith(GROUP)]
+    return Compared(
+        task=settings.task,
+        labels=rows["label"].to_numpy(),
+        champion=rows["champion"].to_numpy(),
+        challenger=rows["challenger"].to_numpy(),
+        after=rows["after"].to_numpy(),
+        thresholds=(old or 0.0, new.value if new else 0.0),
+        groups={name.removeprefix(GROUP): rows[name].to_numpy().astype(str) for name in groups},
+        schema=result.changed_inputs,
+        measured=result.serving,
+        worth=settings.worth(),
+        amounts=rows[AMOUNT].to_numpy() if AMOUNT in rows.columns else None,
+        weights=rows[WEIGHT].to_numpy() if WEIGHT in rows.columns else None,
+        selection=result.selection,
+    )
 
 
 def _with_base(pieces: Iterator[pl.DataFrame], base: Snapshot | None, store: SnapshotStore) -> Iterator[pl.DataFrame]:

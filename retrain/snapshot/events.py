@@ -27,6 +27,7 @@ from stationkeeper.streams.ports import Batch
 # Reserved names begin with @, which keeps them apart from features: a feature of such a name is left out.
 EVENT_ID, TIME, VERSION = "@event_id", "@time", "@version"
 LABEL, LABEL_TIME = "@label", "@label_time"
+ACTION, DRAWN = "@action", "@assignment_prob"
 
 # A feature may be number here and text there: both columns are kept until its kind is known, when all rows are read.
 NUMBER, TEXT = "number:", "text:"
@@ -60,13 +61,17 @@ class FeatureTypes:
 
 @dataclass(slots=True)
 class EventColumns:
-    """Reads batches of one model into frames; ``unusable`` counts records that are no events or of the future."""
+    """Reads batches of one model into frames; ``unusable`` counts records that are no events or of the future.
+
+    ``acted`` says that some event told what was done upon its answer.
+    """
 
     model: str
     future_skew_ms: int | None = None
     types: FeatureTypes = field(default_factory=FeatureTypes)
     unusable: int = 0
     clock_ms: int | None = None
+    acted: bool = False
     _readers: dict[str, EventReader] = field(default_factory=dict)
 
     def read(self, batch: Batch, form: Form) -> dict[Kind, pl.DataFrame]:
@@ -75,7 +80,7 @@ class EventColumns:
         if reader is None:
             # One reader a topic and request: it learns the columns of the topic batch by batch, and reading needs the
             # id, which the monitor keeps as a hash only.
-            reader = self._readers[form.topic] = EventReader(replace(form, extras=("event_id",)))
+            reader = self._readers[form.topic] = EventReader(replace(form, extras=_extras(form)))
         reading = reader.discover(batch.values, batch.headers)
         self.unusable += len(reading.rejected)
         frames: dict[Kind, pl.DataFrame] = {}
@@ -105,9 +110,24 @@ class EventColumns:
         if events.kind == "prediction":
             versions = [events.owners[owner][1] for owner in events.owner.tolist()]
             columns.append(pl.Series(VERSION, versions, dtype=pl.String))
+            columns += self._actions(events)
         for name, column in sorted(events.features.items()):
             columns += self._feature(name, column, rules)
         return pl.DataFrame(columns)
+
+    def _actions(self, events: Events) -> list[pl.Series]:
+        """Return what was done upon each answer and with what probability; nothing where no event says it."""
+        fields = {name: events.extras.get(name, [None] * len(events)) for name in ("action", "assignment_prob", "arm")}
+        names = [str(one) if isinstance(one, str | int) and str(one) else None for one in fields["action"]]
+        if not any(names):
+            return []
+        self.acted = True
+        # Beside an arm it is the arm that was drawn: which version answered says nothing of who gets a label.
+        drawn = [
+            float(p) if name and not isinstance(arm, str) and type(p) in (int, float) and 0.0 < p <= 1.0 else None
+            for name, p, arm in zip(names, fields["assignment_prob"], fields["arm"], strict=True)
+        ]
+        return [pl.Series(ACTION, names, dtype=pl.String), pl.Series(DRAWN, drawn, dtype=pl.Float64)]
 
     def _feature(self, name: str, column: FeatureColumn, rules: ValueRules) -> Iterator[pl.Series]:
         if not column.present().any():
@@ -131,6 +151,12 @@ class EventColumns:
         if texts and isinstance(column, CategoryColumn):
             codes = np.where(column.of_type("string"), column.codes, Status.NULL)
             yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)
+
+
+def _extras(form: Form) -> tuple[str, ...]:
+    """Return the fields to read besides; in another's records, where a name may mean anything, those mapped."""
+    wanted = ("action", "assignment_prob", "arm") if "prediction" in form.kinds else ()
+    return ("event_id", *(name for name in wanted if form.own or name in form.paths))
 
 
 def _texts(column: CategoryColumn) -> list[str | None]:

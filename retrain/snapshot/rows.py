@@ -13,7 +13,10 @@ from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.labels import positive_texts
 from stationkeeper.retrain.core.plan import LabelStatistics
+from stationkeeper.retrain.core.selection import ActionLabels
 from stationkeeper.retrain.snapshot.events import (
+    ACTION,
+    DRAWN,
     EVENT_ID,
     LABEL,
     LABEL_TIME,
@@ -161,8 +164,10 @@ class LabelledRows:
         """
         self._drop_oldest()
         maturity, before, after, positives = maturity_ms, 0, 0, 0
+        actions: dict[str, tuple[int, int]] = {}
         for bucket in self.frames.buckets:
-            rows = self._labelled(bucket, as_of_ms, (EVENT_ID, TIME)).filter(pl.col(LABEL).is_not_null())
+            every = self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION))
+            rows = every.filter(pl.col(LABEL).is_not_null())
             if maturity is None:
                 maturity = label_maturity(rows)
             # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives
@@ -172,7 +177,15 @@ class LabelledRows:
             yes = positive_texts(later[LABEL].unique().to_list(), positive)
             before, after = before + len(ripe) - len(later), after + len(later)
             positives += int(later[LABEL].is_in(list(yes)).sum())
-        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives)
+            if ACTION in every.columns:
+                known = every.filter(
+                    pl.col(TIME).is_between(onset_ms, as_of_ms - maturity), pl.col(ACTION).is_not_null()
+                )
+                for action, n, told in known.group_by(ACTION).agg(pl.len(), pl.col(LABEL).count().alias("told")).rows():
+                    one = actions.get(action, (0, 0))
+                    actions[action] = (one[0] + n, one[1] + told)
+        done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
+        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives, done)
 
     def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
@@ -216,6 +229,10 @@ class LabelledRows:
             pl.when(ripe).then(pl.col(LABEL)).alias(LABEL),
             pl.when(ripe).then(pl.col(LABEL_TIME)).alias(LABEL_TIME),
         ]
+        if self.columns.acted:
+            kinds = ((ACTION, pl.String), (DRAWN, pl.Float64))
+            # A bucket may hold no event that tells its action, and pieces are of one form.
+            reserved += [pl.col(one) if one in rows.columns else pl.lit(None, kind).alias(one) for one, kind in kinds]
         names = sorted(name for name in self.columns.types.counts if not name.startswith("@"))
         found = rows.select(*reserved, *(self._feature(name, rows.columns) for name in names))
         base = self.frames.part(BASE, bucket)

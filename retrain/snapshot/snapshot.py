@@ -16,7 +16,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.settings import SnapshotSettings
 from stationkeeper.retrain.snapshot.dvc import DvcError, DvcRepository, tag_of
-from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from stationkeeper.retrain.snapshot.events import ACTION, DRAWN, EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
 from stationkeeper.retrain.snapshot.files import (
     SHA256,
     SnapshotError,
@@ -33,6 +33,9 @@ _log = structlog.get_logger()
 
 # The columns that every snapshot begins with, in this order: the order is part of the digest.
 RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
+ACTED = (ACTION, DRAWN)
+"""Columns that come after them where events tell their action; without them rows keep the digest that they always had.
+"""
 ROW_GROUP = 65_536
 """Rows of one Parquet group. It is part of the bytes and so of the digest: another size gives old rows new names."""
 
@@ -41,6 +44,8 @@ ALL_ROWS = 2**63 - 1
 
 MANIFEST_VERSION = 1
 """Version of the manifest beside a snapshot; another one is refused, not guessed at."""
+ACTED_VERSION = 2
+"""That of one with actions: a build that does not know their columns would train on them as features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,12 @@ class Snapshot:
     def rows(self) -> int:
         """Rows in the file, labelled or not."""
         return int(self.manifest["rows"])
+
+    @property
+    def ripe_until(self) -> int | None:
+        """The time (ms) of the youngest row whose label could have come; None where its writer did not say."""
+        as_of, maturity = self.manifest.get("as_of"), self.manifest.get("maturity")
+        return None if as_of is None or maturity is None else int(as_of) - int(maturity)
 
 
 @dataclass(slots=True)
@@ -81,8 +92,9 @@ class SnapshotFile:
         missing = [name for name in RESERVED if name not in piece.columns]
         if missing:
             raise SnapshotError(f"the snapshot lacks the columns {missing}")
-        features = sorted(name for name in piece.columns if name not in RESERVED)
-        ordered = piece.select(*RESERVED, *features)
+        acted = [name for name in ACTED if name in piece.columns]
+        features = sorted(name for name in piece.columns if name not in (*RESERVED, *ACTED))
+        ordered = piece.select(*RESERVED, *acted, *features)
         self.columns = {name: str(kind) for name, kind in sorted(piece.schema.items())}
         self._count(ordered)
         whole = ordered if self._rest is None else pl.concat([self._rest, ordered])
@@ -187,7 +199,7 @@ class SnapshotStore(SnapshotFiles):
                 publish(part, path)
         manifest = {
             "schema": "snapshot",
-            "schema_version": MANIFEST_VERSION,
+            "schema_version": ACTED_VERSION if ACTION in file.columns else MANIFEST_VERSION,
             "digest": digest,
             "bytes": size,
             "rows": file.rows,
@@ -258,10 +270,10 @@ class SnapshotStore(SnapshotFiles):
         if found != digest:
             raise SnapshotError(f"snapshot {digest} is damaged: its bytes hash to {found}; remove {path}")
         manifest = read_manifest(self.manifest_path(digest))
-        if manifest.get("schema_version") != MANIFEST_VERSION:
+        if manifest.get("schema_version") not in (MANIFEST_VERSION, ACTED_VERSION):
             raise SnapshotError(
                 f"snapshot {digest} has schema_version {manifest.get('schema_version')}, this version reads "
-                f"{MANIFEST_VERSION}"
+                f"{MANIFEST_VERSION} and {ACTED_VERSION}"
             )
         return Snapshot(digest, path, manifest)
 

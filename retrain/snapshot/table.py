@@ -10,8 +10,9 @@ import polars as pl
 from stationkeeper.registry import FeatureKind, FeatureSpec, ModelTask, Scorer
 from stationkeeper.retrain.core.labels import misfit, positive_texts
 from stationkeeper.retrain.core.measures import Flags
-from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
-from stationkeeper.retrain.snapshot.snapshot import RESERVED
+from stationkeeper.retrain.core.selection import Selected, select
+from stationkeeper.retrain.snapshot.events import ACTION, DRAWN, EVENT_ID, LABEL, TIME
+from stationkeeper.retrain.snapshot.snapshot import ACTED, RESERVED
 
 MIN_ROWS = 50
 """Labelled rows below which no training begins: chosen as a floor against an empty window, not as evidence; what is
@@ -32,7 +33,8 @@ class TrainingTable:
     """All rows of a snapshot in time order: n rows, of which those with ``known`` have a label.
 
     ``labels`` is float64[n] (NaN where unknown; 1.0 for the positive class, of several the index in ``classes``);
-    ``classes`` are the texts of the negative and the positive class, or of all of several in order.
+    ``classes`` are the texts of the negative and the positive class, or of all of several in order. ``actions`` are
+    what was done upon each answer, "" where no event tells, ``drawn`` its probability, NaN where none tells.
     """
 
     ids: pl.Series
@@ -45,6 +47,8 @@ class TrainingTable:
     positive: str | None
     groups: pl.DataFrame
     others: pl.DataFrame
+    actions: npt.NDArray[np.str_]
+    drawn: npt.NDArray[np.float64]
 
     @classmethod
     def of(
@@ -67,7 +71,7 @@ class TrainingTable:
         # the seeded trainer go by position.
         rows = frame.sort(TIME, EVENT_ID)
         specs = _specs(rows, include, exclude)
-        known = rows[LABEL].is_not_null().to_numpy()
+        known, n = rows[LABEL].is_not_null().to_numpy(), len(rows)
         if int(known.sum()) < MIN_ROWS:
             raise BadData(f"{int(known.sum())} labelled rows; a model needs at least {MIN_ROWS}")
         classes: tuple[str, ...] = ()
@@ -88,7 +92,9 @@ class TrainingTable:
             classes=classes,
             positive=chosen,
             groups=_groups(rows, *segments),
-            others=rows.select(name for name in others if name in rows.columns and name not in RESERVED),
+            others=rows.select(name for name in others if name in _features(rows)),
+            actions=rows[ACTION].fill_null("").to_numpy().astype(str) if ACTION in rows.columns else np.full(n, ""),
+            drawn=rows[DRAWN].fill_null(float("nan")).to_numpy() if DRAWN in rows.columns else np.full(n, np.nan),
         )
 
     def scores_by(self, model: Scorer, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
@@ -101,6 +107,21 @@ class TrainingTable:
         known = {name: found[:, place] for place, name in enumerate(model.card.classes)}
         return np.stack([known.get(name, np.zeros(len(found))) for name in self.classes], axis=1)
 
+    def selected(
+        self, onset_ms: int | None, ripe_until_ms: int | None, champion: npt.NDArray[np.float64] | None
+    ) -> Selected | None:
+        """Return which rows are labelled at all and what follows, None where all alike; see ``core.selection``.
+
+        ``ripe_until_ms`` is the time of the youngest row whose label could have come; None where nobody knows.
+        ``champion`` are its scores of all rows.
+        """
+        if ripe_until_ms is None:
+            return None
+        ripe = (self.times <= ripe_until_ms) & (self.times >= (self.times[0] if onset_ms is None else onset_ms))
+        # Of several classes by how sure the answer is.
+        scores = champion.max(axis=1) if champion is not None and champion.ndim > 1 else champion
+        return select(self.known, ripe, self.actions, self.drawn, scores)
+
     def amounts(self, name: str) -> npt.NDArray[np.float64]:
         """Return one of ``others`` as float64[n], NaN where a row has no number or no event carries it."""
         if name not in self.others.columns:
@@ -112,8 +133,12 @@ class TrainingTable:
         return {name: self.groups[name].to_numpy()[chosen].astype(str) for name in self.groups.columns}
 
 
+def _features(rows: pl.DataFrame) -> list[str]:
+    return [name for name in rows.columns if name not in (*RESERVED, *ACTED)]
+
+
 def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
-    present = [name for name in rows.columns if name not in RESERVED]
+    present = _features(rows)
     unknown = sorted(set(include) - set(present))
     if unknown:
         raise BadData(f"retrain.data.features names {unknown}, which no event carries; present: {', '.join(present)}")
@@ -128,7 +153,7 @@ def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...
 def _groups(
     rows: pl.DataFrame, segments: tuple[str, ...] | None, protected: tuple[str, ...], sensitive: tuple[str, ...]
 ) -> pl.DataFrame:
-    present = [name for name in rows.columns if name not in RESERVED]
+    present = _features(rows)
     if segments is None:
         few = [name for name in present if rows.schema[name] in (pl.String, pl.Boolean)]
         segments = tuple(name for name in few if 2 <= rows[name].n_unique() <= MOST_SEGMENTS)

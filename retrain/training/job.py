@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from stationkeeper.contracts.messages import LearningCurve, Shadow
 from stationkeeper.registry import ModelTask
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
+from stationkeeper.retrain.core.selection import Selection
 from stationkeeper.retrain.core.threshold import Threshold, ThresholdRule
 from stationkeeper.retrain.settings import RetrainSettings
 
@@ -22,6 +23,8 @@ GROUP = "segment:"
 """Begins the name of a column of segments among the held-out scores."""
 AMOUNT = "amount"
 """The column of amounts among the held-out scores, where decisions are valued by one."""
+WEIGHT = "weight"
+"""The column that says for how many rows each held-out row stands; a training of an older build wrote none."""
 SCORED_FILE = "scored.parquet"
 SHADOW_FILE = "shadow.parquet"
 SKOPS_FILE = "model.skops"
@@ -77,6 +80,8 @@ class TrainingJob(Record):
     # Of no search, and of an older build, both are empty.
     space: dict[str, tuple[Any, ...]] = {}
     search_s: float = 0.0
+    # The time of the youngest row whose label could have come; a job of an older build, and of a table, does not say.
+    ripe_until_ms: int | None = None
 
     @classmethod
     def of(cls, settings: RetrainSettings, asked_share: float = 1.0, **facts: Any) -> "TrainingJob":
@@ -111,7 +116,7 @@ class TrainingJob(Record):
 
     def params(self) -> dict[str, str]:
         """Return what a tracking server should know of the job, without paths."""
-        hidden = {"snapshot", "champion", "champion_until_ms", "windows", "digest", "request", "model"}
+        hidden = {"snapshot", "champion", "champion_until_ms", "ripe_until_ms", "windows", "digest", "request", "model"}
         values = self.model_dump(mode="json", exclude=hidden)
         return {name: str(value) for name, value in values.items() if value not in (None, [], (), {})}
 
@@ -150,6 +155,8 @@ class TrainingResult(Record):
     shadow: Shadow | None = None
     curve: LearningCurve | None = None
     busiest: float | None = None
+    # None where labels come for all rows alike.
+    selection: Selection | None = None
 
 
 class TrainingError(Record):

@@ -1,6 +1,6 @@
 """Both models' scores on every row of a training's table, and the files that tell gate, reference and shadow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,19 @@ import polars as pl
 from stationkeeper.contracts.messages import Shadow
 from stationkeeper.registry import ModelTask
 from stationkeeper.retrain.core.measures import Floats
+from stationkeeper.retrain.core.selection import Selected, Selection
+from stationkeeper.retrain.core.shadow import flips
 from stationkeeper.retrain.core.split import Split
 from stationkeeper.retrain.snapshot import EVENT_ID, TIME, TrainingTable
-from stationkeeper.retrain.training.job import AMOUNT, GROUP, HELD_OUT_FILE, SCORED_FILE, SHADOW_FILE, TrainingJob
+from stationkeeper.retrain.training.job import (
+    AMOUNT,
+    GROUP,
+    HELD_OUT_FILE,
+    SCORED_FILE,
+    SHADOW_FILE,
+    WEIGHT,
+    TrainingJob,
+)
 from stationkeeper.retrain.training.shadow import shadow_of
 
 
@@ -33,7 +43,8 @@ class OutOfFold:
 class ScoredRows:
     """The champion's (None without one) and the challenger's ``scores`` of all rows of ``table``.
 
-    ``rows`` are the positions of those with a label, ``split`` who of them may be learnt from.
+    ``rows`` are the positions of those with a label, ``split`` who of them may be learnt from, ``weights`` for how many
+    each stands.
     """
 
     job: TrainingJob
@@ -42,6 +53,7 @@ class ScoredRows:
     rows: npt.NDArray[np.int64]
     split: Split
     scores: tuple[Floats | None, Floats]
+    weights: Floats
 
     def write_held_out(self) -> pl.DataFrame:
         """Write and return what the gate judges: both scores and the label of each row that neither learnt from."""
@@ -55,6 +67,7 @@ class ScoredRows:
                 "challenger": challenger[judged],
                 "champion": np.full(challenger[judged].shape, np.nan) if champion is None else champion[judged],
                 "after": self.split.after[self.split.judged],
+                WEIGHT: self.weights[self.split.judged],
                 **({} if self.job.amount is None else {AMOUNT: table.amounts(self.job.amount)[judged]}),
                 **{GROUP + name: texts for name, texts in table.groups_at(judged).items()},
             }
@@ -96,6 +109,16 @@ class ScoredRows:
             return None
         found[1].write_parquet(self.directory / SHADOW_FILE)
         return found[0]
+
+
+def decided(
+    selected: Selected | None, task: ModelTask, scores: tuple[Floats | None, Floats], thresholds: tuple[float, float]
+) -> Selection | None:
+    """Return a selection with how many of the rows that nobody stands for the two models decide differently."""
+    if selected is None or scores[0] is None or task is ModelTask.REGRESSION:
+        return None if selected is None else selected.selection
+    unseen = (scores[0][selected.unseen], scores[1][selected.unseen])
+    return replace(selected.selection, flipped=int(flips(task.value, unseen, thresholds).sum()))
 
 
 # Rows below which the scale of scores is known no better than by the folds: of a thousand the tenths are known

@@ -20,12 +20,13 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
 from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
+from stationkeeper.retrain.core.selection import effective_rows
 from stationkeeper.retrain.core.split import Split, blocked_folds, fit_room, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
-from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, TrainingJob, TrainingResult
-from stationkeeper.retrain.training.scored_rows import OutOfFold, ScoredRows
+from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, WEIGHT, TrainingJob, TrainingResult
+from stationkeeper.retrain.training.scored_rows import OutOfFold, ScoredRows, decided
 from stationkeeper.retrain.training.search import search
 from stationkeeper.retrain.training.trainer import FittedModel, Trainer, TrainingData, load_trainer
 
@@ -66,8 +67,10 @@ class Training:
             champion = load_scorer(self.job.champion) if self.job.champion else None
             # All rows at once: threshold, gate and reference each want a part of them.
             champion_scores = table.scores_by(champion) if champion else None
+            selected = table.selected(self.job.onset_ms, self.job.ripe_until_ms, champion_scores)
+            weights = np.ones(len(rows)) if selected is None else selected.weights[rows]
         trainer = load_trainer(self.job.trainer, self.job.parameters)
-        fits = WindowFits(self.job, trainer, table, rows, split, self._say)
+        fits = WindowFits(self.job, trainer, table, rows, split, self._say, weights)
         with self._timed("backtest"):
             backtest = fits.backtest(self.job.windows)
             # Of equal losses the first: `all`, which forgets nothing.
@@ -79,19 +82,21 @@ class Training:
             curve = fits.curve(window) if champion and self.job.onset_ms is not None else None
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
-            threshold = self._threshold(table, rows, split, out_of_fold.scores, champion, champion_scores)
+            threshold = self._threshold(fits, out_of_fold.scores, champion, champion_scores)
         with self._timed("fit"):
             fitted = fits.final(window)
         with self._timed("export"):
             exported = self._export(fitted, table, threshold, fits.trainer)
         with self._timed("score"):
             pair = (champion_scores, table.scores_by(exported.model))
-            scored = ScoredRows(self.job, self.directory, table, rows, split, pair)
+            scored = ScoredRows(self.job, self.directory, table, rows, split, pair, weights)
             held_out = scored.write_held_out()
             scored.write_honest(out_of_fold)
             cuts = (champion.card.threshold if champion else 0.5, exported.model.card.threshold)
             shadow = scored.write_shadow(cuts)
-        return self._result(fits, backtest, window, threshold, exported, held_out, champion, shadow, curve)
+            selection = decided(selected, self.job.task, pair, cuts)
+        told = self._result(fits, backtest, window, threshold, exported, held_out, champion, shadow, curve)
+        return told.model_copy(update={"selection": selection})
 
     def _read(self) -> TrainingTable:
         job = self.job
@@ -127,22 +132,21 @@ class Training:
 
     def _threshold(
         self,
-        table: TrainingTable,
-        rows: Positions,
-        split: Split,
+        fits: "WindowFits",
         out_of_fold: Floats,
         champion: Scorer | None,
         champion_scores: Floats | None,
     ) -> Threshold | None:
         if self.job.task is not ModelTask.BINARY:
             return None
+        table, rows, split, each = fits.table, fits.rows, fits.split, fits.each
         labels = table.labels[rows] == 1.0
         target = None
         # The champion's precision at work: what it says of rows that it learnt from would flatter it.
         learnt_until = self.job.champion_until_ms
         before = ~split.after & (table.times[rows] > learnt_until if learnt_until is not None else True)
         if champion is not None and champion_scores is not None and before.any():
-            found = performance(labels[before], champion_scores[rows][before], champion.card.threshold)
+            found = performance(labels[before], champion_scores[rows][before], champion.card.threshold, each[before])
             # Without a target the threshold is that of the largest F1.
             target = found.precision if found.alerts >= MIN_PRECISION_ALERTS else None
         usable = ~np.isnan(out_of_fold)
@@ -152,6 +156,7 @@ class Training:
             self.job.threshold_rule,
             precision=target,
             alert_rate=self.job.alert_rate,
+            weights=each[usable],
         )
 
     def _export(
@@ -229,7 +234,10 @@ class Training:
 
 @dataclass(slots=True)
 class WindowFits:
-    """The fits of one training, each on the rows of a window that it may see (``benchmarks.windows`` compares them)."""
+    """The fits of one training, each on the rows of a window that it may see (``benchmarks.windows`` compares them).
+
+    ``weights`` float64[rows] say for how many rows each labelled one stands, None where each stands for itself.
+    """
 
     job: TrainingJob
     trainer: Trainer
@@ -237,9 +245,15 @@ class WindowFits:
     rows: Positions
     split: Split
     say: Callable[[float, str], None]
+    weights: Floats | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     searched: dict[str, float] = field(default_factory=dict)
     _begun: int = 0
+
+    @property
+    def each(self) -> Floats:
+        """For how many rows each labelled one stands."""
+        return np.ones(len(self.rows)) if self.weights is None else self.weights
 
     def backtest(self, windows: Sequence[TrainingWindow]) -> dict[TrainingWindow, float]:
         """Return the loss of each window on the validation rows, which come after all it learnt from."""
@@ -265,7 +279,8 @@ class WindowFits:
     def _validated(self, window: TrainingWindow, trainer: Trainer) -> float:
         """The loss on the validation rows of a fit on what came before them."""
         fitted = self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows), trainer)
-        return float(self._losses(fitted, self.rows[self.split.validation]).mean())
+        losses = self._losses(fitted, self.rows[self.split.validation])
+        return float(np.average(losses, weights=self.each[self.split.validation]))
 
     def curve(self, window: TrainingWindow) -> LearningCurve | None:
         """Return how the loss falls from a quarter of the rows since the change to all of them; None of too few.
@@ -290,15 +305,15 @@ class WindowFits:
         except BadData:
             # A quarter that holds one class says nothing, and is no reason to give up the training.
             return None
-        saved = pair[0] - pair[1]
+        saved, each = pair[0] - pair[1], self.each[later]
         times = self.table.times[self.rows]
         return LearningCurve(
             onset=to_datetime(self.job.onset_ms or int(times[0])),
             until=to_datetime(int(times[-1])),
             rows=int(self.split.after.sum()),
-            loss=round(float(pair[1].mean()), 6),
-            quarter=round(float(pair[0].mean()), 6),
-            error=round(float(saved.std() / len(saved) ** 0.5), 6),
+            loss=round(float(np.average(pair[1], weights=each)), 6),
+            quarter=round(float(np.average(pair[0], weights=each)), 6),
+            error=round(float(saved.std() / effective_rows(each) ** 0.5), 6),
             most=self._most(window),
         )
 
@@ -373,7 +388,7 @@ class WindowFits:
             features=self.table.features[positions],
             specs=self.table.specs,
             labels=labels,
-            weights=weights,
+            weights=weights * self.each[chosen],
             task=self.job.task,
             seed=self.job.seed,
             threads=self.job.threads,
@@ -409,11 +424,11 @@ def code_digest(trainer: Trainer) -> str:
 
 
 def _measures(held_out: pl.DataFrame, task: ModelTask, threshold: float | None) -> dict[str, float]:
-    labels, scores = held_out["label"].to_numpy(), held_out["challenger"].to_numpy()
+    labels, scores, each = (held_out[name].to_numpy() for name in ("label", "challenger", WEIGHT))
     if task is ModelTask.MULTICLASS:
         places = labels.astype(np.int64)
-        right = float((scores.argmax(axis=1) == places).mean())
-        return {"accuracy": right, "log_loss": float(class_loss_rows(places, scores).mean())}
+        right = float(np.average(scores.argmax(axis=1) == places, weights=each))
+        return {"accuracy": right, "log_loss": float(np.average(class_loss_rows(places, scores), weights=each))}
     if threshold is None:
-        return {"mean_absolute_error": float(np.abs(labels - scores).mean())}
-    return {name: float(value) for name, value in performance(labels == 1.0, scores, threshold).numbers().items()}
+        return {"mean_absolute_error": float(np.average(np.abs(labels - scores), weights=each))}
+    return {name: float(value) for name, value in performance(labels == 1.0, scores, threshold, each).numbers().items()}

@@ -21,6 +21,7 @@ from stationkeeper.retrain.core.plan import (
     useless_retrains,
 )
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.core.selection import ActionLabels
 
 NOW = 1_767_571_200_000
 DAY_MS = 86_400_000
@@ -77,6 +78,14 @@ def test_a_suppressed_request_costs_nothing():
 
 def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000) -> LabelStatistics:
     return LabelStatistics(as_of, 60_000, before, after, positives)
+
+
+def test_a_plan_says_which_actions_get_no_label():
+    actions = (ActionLabels("approve", 8_000, 7_900), ActionLabels("block", 500, 0))
+    told = decide(request(), RULES, replace(labels(7_900, 400), actions=actions))
+    assert isinstance(told, Plan)
+    assert "labels come for some actions rather than others" in told.detail
+    assert "0 of 500 rows of 'block'" in told.detail
 
 
 def test_it_waits_for_what_is_missing_and_says_when():

@@ -13,6 +13,7 @@ from stationkeeper.retrain.service.requests import RequestStates
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Steps
 from stationkeeper.retrain.snapshot import SnapshotStore
+from stationkeeper.retrain.training.job import HELD_OUT_FILE, LOG_FILE, RESULT_FILE, SCORED_FILE, SHADOW_FILE
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
@@ -70,6 +71,21 @@ def test_only_a_snapshot_that_no_version_and_no_open_request_refers_to_is_delete
     registry._connection.client("delete").delete_model_version("another", "1")
     steps.clean(ended(nobodys), in_work=requests.snapshots)
     assert not steps.snapshots.manifest_path(others).exists()
+
+
+def test_a_request_that_ends_without_a_version_keeps_its_log_and_no_persons_scores(
+    registry: Registry, tmp_path: Path
+) -> None:
+    steps = steps_with(registry, tmp_path)
+    state = ended(old_snapshot(steps, 1), look=1)
+    first, last = steps.directory(state) / "look-0", steps.training_directory(state)
+    for look in (first, last):
+        look.mkdir(parents=True)
+        for name in (HELD_OUT_FILE, SCORED_FILE, SHADOW_FILE, LOG_FILE, RESULT_FILE):
+            (look / name).write_text("x")
+    steps.clean(state)
+    assert {path.name for look in (first, last) for path in look.iterdir()} == {LOG_FILE, RESULT_FILE}
+    steps.clean(state)
 
 
 def test_a_registry_that_is_away_deletes_nothing(tmp_path: Path, free_port: int) -> None:

@@ -11,7 +11,8 @@ from stationkeeper.registry import Registered, Registration
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
+from stationkeeper.retrain.core.selection import ActionLabels, Selection
+from stationkeeper.retrain.service.lineage import candidate_of, model_card, register_training, request_tags
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.training.job import JOB_FILE, RESULT_FILE, TrainingJob, TrainingResult
@@ -64,6 +65,16 @@ def test_a_version_says_how_many_looks_it_had_and_until_when_its_champion_had_le
     tags = {name: text for name, text in request_tags(state).items() if name == "looks"}
     register_training(registry, snapshots, tmp_path, request="r", tags=tags)
     assert (kept[0].tags["champion_until"], kept[0].tags["looks"]) == (tag, "1")
+
+
+def test_a_model_card_says_whom_labels_do_not_tell_of():
+    job = TrainingJob.of(RetrainSettings(), model="m", snapshot=Path(), digest="d", windows=())
+    selection = Selection(1_000, 800, (ActionLabels("block", 200, 0),), 200)
+    card = model_card(job, RESULT.model_copy(update={"selection": selection}), {}, {}, None)
+    assert f"## Whom its labels do not tell of\n\n{selection.words()}." in card
+    assert "Whom its labels" not in model_card(job, RESULT, {}, {}, None)
+    again = TrainingResult.model_validate_json(RESULT.model_copy(update={"selection": selection}).model_dump_json())
+    assert again.selection == selection
 
 
 @pytest.mark.parametrize(

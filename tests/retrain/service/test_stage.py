@@ -1,5 +1,6 @@
 import errno
 import json
+import random
 import shutil
 import time
 import uuid
@@ -144,6 +145,40 @@ def world(bank: Bank, tmp_path: Path) -> Iterator[World]:
     made.bank.registry._connection.client("clean").delete_registered_model_alias("bank", "challenger")
     for version in made.bank.registry.remove_orphans("bank", "req-1"):
         assert version != made.bank.champion.version
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_labels_that_a_decision_keeps_away_are_told_and_weighed(world: World, *, drawn: bool):
+    """A blocked payment gets no label; one in five of those that would be blocked is let through."""
+    for seed, (start, end, shifted) in enumerate([(START, ONSET, False), (ONSET, START + 8 * HOUR, True)]):
+        rows = transactions(3_000, start, end, seed=20 + seed, shifted=shifted)
+        told = {}
+        for value in events(rows, world.bank.champion.version)[0]:
+            event = json.loads(value)
+            p = 0.8 if event["features"]["amount"] > 4.2 else 0.0
+            blocked = random.Random(event["event_id"]).random() < p
+            done = {"action": "block" if blocked else "approve", "assignment_prob": p if blocked else 1.0 - p}
+            told[event["event_id"]] = event | (done if drawn else {"action": done["action"]})
+        world.log.produce(PREDICTIONS, [json.dumps(event).encode() for event in told.values()])
+        labels = events(rows, world.bank.champion.version)[1]
+        world.log.produce(LABELS, [one for one in labels if told[json.loads(one)["event_id"]]["action"] == "approve"])
+    world.ask(a_request(world.bank.champion.version).encode())
+    world.run(world.restart(), lambda: world.finished() or (world.stage_of() is RequestStage.WAITING))
+
+    state = world.states()["req-1"]
+    assert state.gate is not None, state.detail
+    assert any("labels come for some actions rather than others" in entry.note for entry in state.history)
+    found = state.gate.numbers["selection"]
+    assert found["shut"][0]["action"] == "block"
+    assert (found["shut"][0]["labelled"], found["flipped"] is None) == (0, False)
+    if drawn:
+        assert found["unseen"] == 0
+        assert 0 < found["effective"] < found["weighted"]
+        assert "weigh 1/assignment_prob" in state.gate.reason
+    else:
+        assert found["unseen"] == found["shut"][0]["rows"]
+        assert found["weighted"] == 0
+        assert "no assignment_prob says how they were drawn" in state.gate.reason
 
 
 def test_a_request_becomes_one_candidate_with_its_lineage(world: World):

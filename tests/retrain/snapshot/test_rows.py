@@ -13,6 +13,7 @@ from stationkeeper.config import Config
 from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
+from stationkeeper.retrain.core.selection import ActionLabels
 from stationkeeper.retrain.snapshot import TrainingTable
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError
@@ -88,6 +89,44 @@ def test_a_word_for_nothing_among_labels_that_are_numbers_is_no_label(
     rows.advance(MemoryReader(log))
     assert frame_of(rows, 40, 0)[LABEL].to_list() == told
     assert set(rows.label_texts(40)) == {one for one in told if one is not None}
+
+
+def test_actions_and_their_probabilities_are_kept_where_events_tell_them(log: MemoryLog):
+    told = [
+        prediction("a", 10, {"x": 1}, action="approve", assignment_prob=0.9),
+        prediction("b", 11, {"x": 2}, action="block", assignment_prob=1),
+        # Which arm answered was drawn, not what was done.
+        prediction("c", 12, {"x": 3}, action="approve", assignment_prob=0.1, arm="canary"),
+        prediction("d", 13, {"x": 4}, assignment_prob=0.5),
+        prediction("e", 14, {"x": 5}, action="approve", assignment_prob=0),
+    ]
+    log.produce(PREDICTIONS, told, partition=0)
+    log.produce(LABELS, [label("a", 20, True), label("c", 20, False)])
+    rows = rows_of(log)
+    frame = frame_of(rows, 30, 10)
+    assert frame.columns[5:] == ["@action", "@assignment_prob", "x"]
+    assert frame["@action"].to_list() == ["approve", "block", "approve", None, "approve"]
+    assert frame["@assignment_prob"].to_list() == [0.9, 1.0, None, None, None]
+    counted = rows.statistics(onset_ms=11, as_of_ms=30, maturity_ms=17, positive="true")
+    assert counted.actions == (ActionLabels("approve", 1, 1), ActionLabels("block", 1, 0))
+    with tempfile.TemporaryDirectory() as directory:
+        made = SnapshotStore(Path(directory)).write(frame, {"as_of": 30, "maturity": 17})
+        assert (made.manifest["schema_version"], made.ripe_until) == (2, 13)
+        assert SnapshotStore(Path(directory)).find(made.digest) is not None
+    plain = frame_of(rows_of(log), 30, 10).drop("@action", "@assignment_prob")
+    assert plain.columns == ["@event_id", "@time", "@version", "@label", "@label_time", "x"]
+
+
+def test_anothers_action_is_read_where_it_is_mapped_alone(log: MemoryLog):
+    record = {"id": "a", "ts": 10, "action": "block", "done": {"what": "approve", "p": 0.5}, "v": "1"}
+    mapping = {"topic": PREDICTIONS, "map": {"event_id": "id", "time": "ts", "version": "v", "features": {"x": "x"}}}
+    for more, known in (({}, None), ({"action": "done.what", "assignment_prob": "done.p"}, "approve")):
+        model = {"name": "bank", "predictions": mapping | {"map": mapping["map"] | more}}
+        topics = tuple(forms([ModelSettings.model_validate(model)]).values())
+        log.produce(PREDICTIONS, [json.dumps(record | {"x": 1}).encode()], partition=0)
+        frame = frame_of(rows_of(log, topics=topics), 30, 0)
+        assert (frame["@action"][0] if "@action" in frame.columns else None) == known
+        assert known is None or frame["@assignment_prob"][0] == 0.5
 
 
 def test_poison_is_counted_and_changes_nothing(log: MemoryLog):

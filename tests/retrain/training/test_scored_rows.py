@@ -30,7 +30,7 @@ def test_who_was_right_is_told_only_of_rows_that_the_champion_is_known_not_to_ha
     job: Any = SimpleNamespace(onset_ms=0, champion_until_ms=until, sensitive=(), protected=(), task=ModelTask.BINARY)
     split: Any = SimpleNamespace(judged=np.ones(100, bool))
     scores = (np.where(labels == 1.0, 0.9, 0.1), np.where(labels == 1.0, 0.1, 0.9))
-    shadow = ScoredRows(job, tmp_path, table, np.arange(100), split, scores).write_shadow((0.5, 0.5))
+    shadow = ScoredRows(job, tmp_path, table, np.arange(100), split, scores, np.ones(100)).write_shadow((0.5, 0.5))
     assert shadow is not None
     assert (shadow.flipped, shadow.labelled, shadow.champion_right) == (100, labelled, labelled)
 
@@ -44,7 +44,7 @@ def told_of(tmp_path: Path, labels: Floats, final: Floats, folds: Floats, held: 
     rows, fresh = np.flatnonzero(~np.isnan(labels)), np.flatnonzero(held | np.isnan(labels))
     out_of_fold = OutOfFold(np.where(held, np.nan, folds)[rows], fresh, np.array([folds[fresh]] * 3))
     none: Any = None
-    ScoredRows(job, tmp_path, table, rows, none, (None, final)).write_honest(out_of_fold)
+    ScoredRows(job, tmp_path, table, rows, none, (None, final), np.ones(len(rows))).write_honest(out_of_fold)
     return pl.read_parquet(tmp_path / SCORED_FILE)["score"].to_numpy()
 
 

@@ -338,6 +338,36 @@ def test_folds_score_the_rows_since_the_change_that_no_model_learns_from_beside_
     assert np.array_equal(found.beside[:, 0], found.scores[[seen[0], seen[len(seen) // 2], seen[-1]]])
 
 
+def test_a_training_weighs_labelled_rows_for_those_that_get_none(tmp_path: Path):
+    before = transactions(3_000, START, ONSET, seed=3, shifted=False)
+    after = transactions(3_000, ONSET, ONSET + 5 * HOUR, seed=4, shifted=True)
+    rows = training_rows(pl.concat([before, after]).drop("event_id"))
+    risky = (rows["amount"] > 4.0).to_numpy()
+    block = np.where(risky, 0.8, 0.0)
+    blocked = np.random.default_rng(1).random(len(rows)) < block
+    acted = rows.with_columns(
+        pl.Series("@action", np.where(blocked, "block", "approve")),
+        pl.Series("@assignment_prob", np.where(blocked, block, 1.0 - block)),
+        pl.when(pl.Series(blocked)).then(None).otherwise(pl.col(LABEL)).alias(LABEL),
+    )
+    until = int(rows[TIME].max())  # type: ignore[arg-type]
+    found = wait(TrainingProcess.start(job_of(tmp_path, rows=acted, ripe_until_ms=until), tmp_path / "one", 60))
+    assert isinstance(found, TrainingResult)
+    since = (rows[TIME] >= ONSET).to_numpy()
+    assert found.selection is not None
+    assert found.selection.shut[0].rows == int((blocked & since).sum())
+    assert found.selection.weighted == int((~blocked).sum())
+    assert found.selection.flipped is None, "there is no champion"
+    held = pl.read_parquet(tmp_path / "one" / HELD_OUT_FILE).join(acted, on="@event_id")
+    heavy = held.filter(pl.col("amount") > 4.0)["weight"] / held.filter(pl.col("amount") <= 4.0)["weight"].mean()
+    assert heavy.to_numpy() == pytest.approx(5.0)
+    # Another model than without their weights, and the columns are no features.
+    blind = wait(TrainingProcess.start(job_of(tmp_path, rows=acted), tmp_path / "two", 60))
+    assert isinstance(blind, TrainingResult)
+    assert (blind.selection, blind.features) == (None, found.features)
+    assert blind.onnx_sha256 != found.onnx_sha256
+
+
 def test_the_busiest_half_hour_is_told_by_the_minute():
     half_hour = 30 * 60_000
     assert busiest(np.array([0, half_hour, half_hour + 1, half_hour + 2])) == pytest.approx(0.1)
