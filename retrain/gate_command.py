@@ -113,7 +113,9 @@ def gate_version(
         features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
         pair = table.scores_by(old), table.scores_by(new)
-        selected = table.selected(onset, None if asked is None else asked.ripe_until, pair[0])
+        # Without a change it is of all rows, also of those before the first label.
+        since = onset if tags.get("onset") else None
+        selected = table.selected(since, None if asked is None else asked.ripe_until, pair[0])
         # What runs beside its own process has no time of one row that means anything elsewhere.
         timed = new.card.engine is Engine.ONNX
         measured = serving_cost(Path(scratch) / "candidate", features) if timed and len(features) else {}

@@ -19,6 +19,7 @@ from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.core.verdict import Compared
 from stationkeeper.retrain.gate_command import GateReport, _held_out, _learnt_until, gate_version
 from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.events import LABEL, TIME
 from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, Bank, transactions
@@ -44,6 +45,25 @@ def judge(
         snapshot=snapshot,
         learnt_until=learnt_until,
     )
+
+
+def test_labels_that_a_decision_kept_away_are_weighed_and_told(bank: Bank):
+    rows = training_rows(transactions(3_000, ONSET, ONSET + 10 * HOUR, seed=22, shifted=True).drop("event_id"))
+    block = np.where((rows["amount"] > 4.0).to_numpy(), 0.8, 0.0)
+    blocked = np.random.default_rng(2).random(len(rows)) < block
+    acted = rows.with_columns(
+        pl.Series("@action", np.where(blocked, "block", "approve")),
+        pl.Series("@assignment_prob", np.where(blocked, block, 1.0 - block)),
+        pl.when(pl.Series(blocked)).then(None).otherwise(pl.col(LABEL)).alias(LABEL),
+    )
+    facts = {"model": "bank", "as_of": int(rows[TIME].max()), "maturity": 0}  # type: ignore[arg-type]
+    made = bank.snapshots.write(acted, facts)
+    found = judge(bank, bank.champion.version, "champion", made.digest).verdict
+    selection = found.numbers["selection"]
+    assert (selection["shut"][0]["rows"], selection["weighted"]) == (int(blocked.sum()), int((~blocked).sum()))
+    assert (selection["flipped"], selection["unseen"]) == (0, 0)
+    assert "rows of 'block'" in found.reason
+    assert found.numbers["champion_overall"]["rows"] == int((~blocked).sum())
 
 
 def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_path: Path):
