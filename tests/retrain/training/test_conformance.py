@@ -14,10 +14,10 @@ from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, load_
 
 
 def test_ours_are_offered_as_entry_points():
-    assert {"gradient-boosting", "logistic-regression"} <= set(plugin_names(PluginGroup.TRAINERS))
+    assert {"gradient-boosting", "lightgbm", "logistic-regression"} <= set(plugin_names(PluginGroup.TRAINERS))
 
 
-@pytest.mark.parametrize("name", ["gradient-boosting", "logistic-regression"])
+@pytest.mark.parametrize("name", ["gradient-boosting", "lightgbm", "logistic-regression"])
 def test_ours_conform(name: str):
     check_trainer(lambda: load_trainer(name), tuple(ModelTask))
 
