@@ -64,6 +64,7 @@ class SubjectStatus(TypedDict):
     threshold: NotRequired[float]
     effect: NotRequired[float]
     floor: NotRequired[float]
+    followed: NotRequired[float]
     onset: NotRequired[int]
     incident: NotRequired[str]
     window_start: NotRequired[int]

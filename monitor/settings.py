@@ -202,6 +202,8 @@ class ModelSettings(Settings):
     A changed zone moves what live panes taught of traffic at once; a reference keeps its own until the next is made.
     ``holidays`` are days, by that clock, on which traffic is not like other days': drift and volume of panes that
     lie in part on them are neither judged nor learned from, broken data and labels as ever.
+    ``follow_seasons`` lets the reference of drift follow a slow season while nothing is open, at most a point of the
+    rows a week and ten in all; the status says how far it has moved. With false it stays as it was made.
     """
 
     name: Name
@@ -250,6 +252,7 @@ class ModelSettings(Settings):
     error_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     timezone: Annotated[str, AfterValidator(check_timezone)] = UTC_ZONE
     holidays: tuple[Annotated[date, BeforeValidator(check_day)], ...] = ()
+    follow_seasons: bool = True
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -10,9 +10,13 @@ import zstandard
 from stationkeeper.contracts.state import expand
 from stationkeeper.streams.errors import Fatal
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces. 3: as 2, but hours may
-be those of a time zone and segments compared, which builds of format 2 would take for hours of UTC, or leave out."""
+be those of a time zone and segments compared, which builds of format 2 would take for hours of UTC, or leave out. 4: as
+3, but bags may have grown from a reference that followed a season, which builds before would take for the one made."""
+
+ZONED: Final = 3
+"""What is written where no reference has followed a season, so that builds of format 3 can go on from it."""
 
 PLAIN: Final = 2
 """What is written where a state holds nothing that builds of format 2 would misread, so that they can go on from it."""

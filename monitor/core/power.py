@@ -29,7 +29,7 @@ from stationkeeper.monitor.core.detect import (
 )
 from stationkeeper.monitor.core.quality import TOLERANCE, TRACE_SHARE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
-from stationkeeper.monitor.core.watch import WatchSettings, split_budget
+from stationkeeper.monitor.core.watch_plan import WatchSettings, split_budget
 
 # What people ask: is it found while somebody is awake, is it found today.
 HORIZONS = {"1 hour": 1.0, "1 day": 24.0}

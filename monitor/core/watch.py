@@ -1,26 +1,13 @@
 """The watch of one (model version, reference digest, segment): closed panes in, verdicts and charts out."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
-from stationkeeper.contracts.times import UTC_ZONE, days_between
-from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
-from stationkeeper.monitor.core.budget import EFFECT_FLOOR, WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
+from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, SlowSeason, SlowSeasonState, inherit
 from stationkeeper.monitor.core.charts import Chart
-from stationkeeper.monitor.core.detect import (
-    LABEL_SHIFT_FLOOR,
-    DetectorPlan,
-    DetectorState,
-    Drift,
-    LabelShift,
-    effect_floor,
-    plan_subject,
-    tells_label_shift,
-)
+from stationkeeper.monitor.core.detect import DetectorState
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents import (
     REARM_MS,
@@ -34,23 +21,20 @@ from stationkeeper.monitor.core.incidents import (
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.patience import Patience
-from stationkeeper.monitor.core.performance import (
-    APPROVAL,
-    RATES,
-    TOLERANCE,
-    ErrorSize,
-    Fairness,
-    FairnessRules,
-    FairnessState,
-    OutcomePane,
-    Performance,
-    PerformanceState,
-    judged,
-    judged_answers,
-)
-from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
+from stationkeeper.monitor.core.performance import FairnessState, OutcomePane, PerformanceState, judged_answers
+from stationkeeper.monitor.core.quality import Quality, QualityState
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, Task, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
+from stationkeeper.monitor.core.watch_plan import (
+    WatchSettings,
+    adoption_period,
+    declared,
+    plan_drifts,
+    slow_season,
+    split_budget,
+    watched_fairness,
+    watched_performance,
+)
 
 __all__ = ["IncidentChanges", "Watch", "WatchSettings"]
 
@@ -62,44 +46,6 @@ _JUDGED_EMPTY = frozenset({SubjectType.VOLUME})
 _JUDGED_HOLIDAY = frozenset[SubjectType]()
 # Performance is judged when labels arrive (`Watch.learn`), not when a pane of events closes.
 _JUDGED = frozenset(SubjectType) - {SubjectType.PERFORMANCE}
-# The groups of `budget.SHARES` that have a drift detector each.
-_GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction", SubjectType.JOINT: "joint"}
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """What a watch is told: the model's budget, its segments, the effect floor and the chart window (clock units).
-
-    ``segments`` are all segments of the model, "" (all traffic) first. ``adoption`` is how long
-    everything but quality is held back where the reference's dependence is unknown, until live panes taught it; None
-    judges at once. ``ignore`` names data-quality checks that must stay silent;
-    ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
-    what is learned. ``learn_traffic`` is how long (ms) live panes teach volume and freshness by hour of
-    the week where the reference does not; None leaves them unjudged. ``error_tolerance`` is how far the error rate, and
-    the share of positives at a score, may rise unremarked. ``timezone`` is the zone whose clock tells the hours that
-    live panes teach; a reference with hours of its own keeps the zone that it was made in.
-    ``fairness`` says which dimensions the watch of all traffic compares. ``holidays`` are days after 1970-01-01, by the
-    clock of ``timezone``, whose drift and volume are neither judged nor learned from.
-    """
-
-    # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
-    budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
-    segments: tuple[str, ...] = ("",)
-    # How many false warnings go with one false page, see `budget`.
-    warnings_a_page: float = WARNINGS_A_PAGE
-    # How much of the traffic may change cell unremarked.
-    delta: float = EFFECT_FLOOR
-    # An hour: short enough to show what an incident did, long enough for a few hundred rows of a quiet model.
-    window: int = 3_600_000
-    adoption: int | None = None
-    ignore: tuple[str, ...] = ()
-    tolerance: float | None = None
-    stale_after: int | None = None
-    learn_traffic: int | None = None
-    error_tolerance: float = TOLERANCE
-    timezone: str = UTC_ZONE
-    fairness: FairnessRules | None = None
-    holidays: frozenset[int] = frozenset()
 
 
 class WatchState(Kept, frozen=True):
@@ -120,6 +66,7 @@ class WatchState(Kept, frozen=True):
     learned: str | None = None
     held: dict[str, int] = {}
     fairness: FairnessState | None = None
+    season: SlowSeasonState | None = None
 
 
 class Watch:
@@ -149,11 +96,12 @@ class Watch:
             whole=not segment,
         )
         self.patience = Patience(self.drifts)
+        self.period = adoption_period(reference, self.settings)
+        self.season = None if self.adopting else slow_season(reference, self.settings)
         self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
-        self.period = adoption_period(reference, self.settings)
         # Before dependence between rows is known, decisions that come in runs would be taken for gaps.
         self.fairness = None if self.adopting else watched_fairness(reference, self.settings, segment, self.alphas)
         self._learned: str | None = None
@@ -173,6 +121,8 @@ class Watch:
         self.end = pane.end
         self.window.advance(pane.end)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
+        if pane.rows:
+            follow(self, pane.start)
         # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
         holiday = declared(self.settings, pane)
         findings = [*self.quality.step(pane, elapsed, holiday=holiday), *([] if beside is None else [beside])]
@@ -196,12 +146,12 @@ class Watch:
         # What a declared day brings is no sign of what the days before drifted to, or came back to.
         usual = self.quality.volume_usual
         back = IncidentChanges() if holiday else self.lifecycle.recover(pane, firing, volume_usual=usual)
-        return _both(back, self.lifecycle.fold(findings, tick))
+        return settled(self, pane, _both(back, self.lifecycle.fold(findings, tick)), holiday=holiday)
 
     def _drift(self, pane: Pane, elapsed: float, findings: list[Finding]) -> list[Finding]:
         """Judge a pane's drift beside the findings of its quality, or learn from it while adopting."""
         if self.period is not None:
-            return self._adopt(self.period, pane, findings)
+            return adopt_pane(self, self.period, pane, findings)
         for drift in self.drifts:
             findings += drift.step(pane, elapsed)
         return findings + broken_in_truth(self, findings, pane.end)
@@ -240,7 +190,7 @@ class Watch:
 
     def take_over(self, before: Reference) -> None:
         """Judge at once with what the version before taught of dependence and daily movement, instead of adopting."""
-        self._rebase(dump(inherit(self.reference, before)))
+        self.rebase(dump(inherit(self.reference, before)))
 
     def state(self) -> WatchState:
         """Return all that changes."""
@@ -257,6 +207,7 @@ class Watch:
             learned=self._learned,
             held=dict(self.patience.since),
             fairness=None if self.fairness is None else self.fairness.state(),
+            season=None if self.season is None else self.season.state(),
         )
 
     def restore(self, state: WatchState) -> None:
@@ -264,9 +215,12 @@ class Watch:
         if state.digest != self.identity.digest:
             raise ValueError(f"watch state belongs to {state.digest}, this watch has {self.identity.digest}")
         if state.learned:
-            self._rebase(state.learned)
+            self.rebase(state.learned)
         if self.period is not None and state.adoption is not None:
             self.period.restore(state.adoption)
+        if self.season is not None and state.season is not None:
+            self.season.restore(state.season)
+            self.judge_by(self.season.reference())
         self.end, self.rows = state.end, state.rows
         self.lifecycle.restore(state.desk)
         self.window.restore(state.window)
@@ -286,24 +240,20 @@ class Watch:
             return finding
         return self.patience.hold(lowered, now, lambda begin: self.lifecycle.seen_since(finding, begin))
 
-    def _adopt(self, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
-        """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
-        period.add(pane)
-        findings = [finding for finding in findings if finding.kind is VerdictKind.DATA_QUALITY]
-        if not period.over:
-            return findings
-        # A segment's reference is live already: what its first hours differ in from the rest is no skew of training.
-        skew = None if self.identity.segment else period.skew(self.settings.delta)
-        # Through JSON, so that a watch restored from its state has the very numbers of this one.
-        self._rebase(dump(period.learned()))
-        return findings if skew is None else [*findings, skew]
-
-    def _rebase(self, learned: str) -> None:
+    def rebase(self, learned: str) -> None:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
-        self.reference, self._learned, self.period = load(learned), learned, None
-        self.drifts = plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
+        self._learned, self.period = learned, None
+        self.judge_by(load(learned))
         self.fairness = watched_fairness(self.reference, self.settings, self.identity.segment, self.alphas)
+        self.season = slow_season(self.reference, self.settings)
+
+    def judge_by(self, reference: Reference) -> None:
+        """Judge drift from here on against another reference of the same cells, with evidence that begins anew."""
+        self.reference = reference
+        self.drifts = plan_drifts(reference, self.settings, self.identity.segment, self.alphas)
+        held = self.patience.since
         self.patience = Patience(self.drifts)
+        self.patience.since = held
         state = self.lifecycle.state()
         self.lifecycle = self._begin_lifecycle()
         self.lifecycle.restore(state)
@@ -311,7 +261,8 @@ class Watch:
     def _begin_lifecycle(self) -> IncidentLifecycle:
         # Where the clock counts rows, a day of quiet cannot be told from panes.
         rearm = 0 if self.settings.budget.clock == "rows" else REARM_MS
-        return IncidentLifecycle(self.reference, self.identity, self.drifts, partial(margin_of, self), rearm)
+        renewed = {} if self.season is None else self.season.renewed()
+        return IncidentLifecycle(self.reference, self.identity, self.drifts, partial(margin_of, self), rearm, renewed)
 
     def _subject_charts(self) -> SubjectCharts:
         return SubjectCharts(
@@ -319,11 +270,48 @@ class Watch:
         )
 
 
-def declared(settings: WatchSettings, pane: Pane) -> bool:
-    """Return whether a pane lies in part on a day that was declared to be none like the others."""
-    # Panes are aligned to UTC: one of a day holds parts of two days of most zones.
-    days = days_between(pane.start, pane.end, settings.timezone) if settings.holidays else ()
-    return any(day in settings.holidays for day in days)
+def adopt_pane(watch: Watch, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
+    """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
+    period.add(pane)
+    findings = [finding for finding in findings if finding.kind is VerdictKind.DATA_QUALITY]
+    if not period.over:
+        return findings
+    # A segment's reference is live already: what its first hours differ in from the rest is no skew of training.
+    skew = None if watch.identity.segment else period.skew(watch.settings.delta)
+    # Through JSON, so that a watch restored from its state has the very numbers of this one.
+    watch.rebase(dump(period.learned()))
+    return findings if skew is None else [*findings, skew]
+
+
+def follow(watch: Watch, start: int) -> None:
+    """Follow a slow season before the first pane of a week: of subjects that are in no incident and near no warning."""
+    season = watch.season
+    if season is None or not season.over(start):
+        return
+    loud = {name for drift in watch.drifts for name in drift.loud()} | watch.lifecycle.incidents.subjects()
+    if season.step(start, frozenset(watch.reference.by_name) - loud):
+        refit(watch, season)
+
+
+def settled(watch: Watch, pane: Pane, changes: IncidentChanges, *, holiday: bool) -> IncidentChanges:
+    """Return the changes of a pane, after which the week counts it, and what drifts is as it was when that began."""
+    season = watch.season
+    if season is None or not pane.rows:
+        return changes
+    onsets = {m.subject: one.onset.time for one in (*changes.opened, *changes.changed) for m in one.drifting}
+    if onsets and season.withdraw(onsets, pane.end):
+        refit(watch, season)
+    if not holiday:
+        season.add(pane, frozenset(watch.lifecycle.incidents.subjects()))
+    return changes
+
+
+def refit(watch: Watch, season: SlowSeason) -> None:
+    """Judge by the reference as it is followed now: evidence stays, and bags begin anew where it has moved."""
+    states = [drift.renewed(season.changed) for drift in watch.drifts]
+    watch.judge_by(season.reference())
+    for drift, state in zip(watch.drifts, states, strict=True):
+        drift.restore(state)
 
 
 def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Finding]:
@@ -342,13 +330,6 @@ def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Fin
     return found
 
 
-def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPeriod | None:
-    """Return the period that teaches a reference without order of time, None where it needs none or nobody wants it."""
-    if settings.adoption is None or reference.adopted:
-        return None
-    return AdoptionPeriod(reference, settings.adoption, settings.timezone)
-
-
 def margin_of(watch: Watch, spoken: WarnedSubject) -> float:
     """Return how far the evidence of what was said lies above its page threshold, in nats."""
     if spoken.type is SubjectType.PERFORMANCE:
@@ -359,86 +340,6 @@ def margin_of(watch: Watch, spoken: WarnedSubject) -> float:
         return watch.quality.margin(spoken.subject, spoken.check)
     evidence, threshold = evidence_of(watch.drifts, watch.reference.by_name[spoken.subject])
     return evidence - threshold
-
-
-def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
-    """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
-    groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.watched)]
-    if tells_label_shift(reference.prediction, reference.labels):
-        groups.append("label_shift")
-    if judged(reference) is not None:
-        groups.append("performance")
-    if compares(reference, settings, segment):
-        groups.append("fairness")
-    groups.append("quality")
-    # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
-    if own_traffic(reference) is not None:
-        groups.append("volume")
-    split = split_alpha(settings.budget.alpha, groups, settings.segments)
-    return {group: split[group, segment] for group in groups}
-
-
-def watched_performance(
-    reference: Reference, segment: str, alphas: Mapping[str, float], settings: WatchSettings
-) -> Performance | ErrorSize | None:
-    """Return what judges the labels of a reference: of answers, of numbers, or None where it has none."""
-    labels = judged(reference)
-    if labels is None:
-        return None
-    if labels.numeric:
-        return ErrorSize(labels, alphas["performance"], len(settings.segments))
-    key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
-    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key)
-
-
-def compares(reference: Reference, settings: WatchSettings, segment: str) -> bool:
-    """Return whether a watch compares segments: that of all traffic, of a model that decides between two answers."""
-    return settings.fairness is not None and not segment and reference.task in {None, Task.BINARY}
-
-
-def watched_fairness(
-    reference: Reference, settings: WatchSettings, segment: str, alphas: Mapping[str, float]
-) -> Fairness | None:
-    """Return what compares the segments of a watch, None where nothing is declared or it decides nothing."""
-    if settings.fairness is None or not compares(reference, settings, segment):
-        return None
-    # Decisions and errors lean on each other as the scores and the labelled rows of the reference do.
-    labelled = 1.0 if reference.labels is None else reference.labels.phi
-    decided = 1.0 if reference.prediction is None else reference.prediction.inflation
-    phi = {name: decided if k == APPROVAL else labelled for k, name in enumerate(RATES)}
-    return Fairness(settings.fairness, alphas["fairness"], phi)
-
-
-def plan_drifts(
-    reference: Reference, settings: WatchSettings, segment: str, alphas: Mapping[str, float]
-) -> tuple[Drift, ...]:
-    """Return the drift detectors of a reference: for its features, prediction and pairs, where it has them."""
-    drifts = []
-    for type_, group in _GROUPS.items():
-        chosen = [subject for subject in reference.watched if subject.type is type_]
-        if chosen:
-            planned = tuple(plan_subject(subject, settings.delta) for subject in chosen)
-            plan = DetectorPlan(
-                reference.model,
-                reference.version,
-                segment,
-                planned,
-                alphas[group],
-                segments=len(settings.segments),
-            )
-            shift = _label_shift(reference, settings, alphas) if type_ is SubjectType.PREDICTION else None
-            drifts.append(Drift(reference, type_, plan, shift))
-    return tuple(drifts)
-
-
-def _label_shift(reference: Reference, settings: WatchSettings, alphas: Mapping[str, float]) -> LabelShift | None:
-    """The detector of more or fewer positives, where the reference knows the scores of both classes."""
-    subject, labels = reference.prediction, reference.labels
-    if "label_shift" not in alphas or subject is None or labels is None:
-        return None
-    floor = effect_floor(LABEL_SHIFT_FLOOR * settings.delta, subject.day_floor or 0.0)
-    limit = float(log_thresholds(alphas["label_shift"], [1.0])[0])
-    return LabelShift(subject, labels, floor, limit, len(settings.segments))
 
 
 def _both(first: IncidentChanges, second: IncidentChanges) -> IncidentChanges:

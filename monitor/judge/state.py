@@ -19,7 +19,7 @@ from stationkeeper.monitor.judge.labels import CohortSlot
 from stationkeeper.monitor.judge.model import ModelJudge, ModelState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.watches import comparing
-from stationkeeper.monitor.state_codec import FORMAT, PLAIN, thaw
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN, ZONED, thaw
 
 RING: Final = 256
 """Places for remembered panes; more than ``monitor.core.panes.recent`` ever keeps, so that one is always free."""
@@ -192,8 +192,9 @@ class KeptModel:
 def format_of(judge: ModelJudge) -> int:
     """Return the format in which a model's heads are written: the newest only where an older build would misread them.
 
-    That is, where hours are not all those of UTC, or segments are compared: those of before would count on in the wrong
-    hours, or forget what they compared.
+    That is, where a reference has followed a season: those of before would take its bags for grown from the one that
+    was made. Or the one before, where hours are not all those of UTC, or segments are compared: older ones would count
+    on in the wrong hours, or forget what they compared.
     """
     zones = {judge.settings.timezone}
     for watch in judge.watches.values():
@@ -201,7 +202,9 @@ def format_of(judge: ModelJudge) -> int:
         zones.add(watch.reference.timezone)
         if watch.period is not None:
             zones.add(watch.period.timezone)
-    return FORMAT if zones != {UTC_ZONE} or comparing(judge.watches) else PLAIN
+    if any(watch.season is not None and len(watch.season.steps) > 1 for watch in judge.watches.values()):
+        return FORMAT
+    return ZONED if zones != {UTC_ZONE} or comparing(judge.watches) else PLAIN
 
 
 class ModelRecords:

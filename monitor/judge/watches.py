@@ -111,8 +111,7 @@ class Watches(Mapping[WatchKey, Watch]):
         self._growing: dict[WatchKey, FirstPanes] = {}
         self._segment_counts: dict[WatchKey, Counts] = {}
         self.seen: dict[WatchKey, int] = {}
-        self.rows: dict[str, int] = {}
-        self.first_seen: dict[str, int] = {}
+        self.rows, self.first_seen = dict[str, int](), dict[str, int]()
         self.changed: set[WatchKey] = set()
         self.refused, self._rates = 0, SegmentRates()
 
@@ -253,6 +252,7 @@ class Watches(Mapping[WatchKey, Watch]):
                 error_tolerance=settings.error_tolerance,
                 timezone=settings.timezone,
                 holidays=day_numbers(settings.holidays),
+                follow_seasons=settings.follow_seasons,
                 fairness=None if settings.fairness is None else settings.fairness.rules,
             ),
         )

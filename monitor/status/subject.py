@@ -32,6 +32,8 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
         entry["threshold"] = chart.threshold
     # What a change must reach to page: evidence says how sure a change is, not how large.
     entry["floor"] = effect_floor(watch.settings.delta, subject.day_floor or 0.0)
+    if watch.season is not None and (moved := watch.season.moved(chart.subject)):
+        entry["followed"] = moved
     if chart.incident:
         entry["incident"] = chart.incident
         incident = watch.lifecycle.incidents.open.get(chart.incident)

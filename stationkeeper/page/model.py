@@ -254,6 +254,8 @@ def _numbers(subject: SubjectStatus, model: ModelStatus) -> Html:
         rows.append(("Share of the traffic that moved", percent(subject["effect"])))
     if "floor" in subject:
         rows.append(("Share below which it is not called drift", percent(subject["floor"])))
+    if "followed" in subject:
+        rows.append(("Share by which its reference has followed a slow season", percent(subject["followed"])))
     for distance, value in subject.get("distances", {}).items():
         beside = f" (sampling alone: {number(noise[distance])})" if distance in noise else ""
         rows.append((DISTANCE_WORDS.get(distance, distance), f"{number(value, 4)}{beside}"))

@@ -90,7 +90,7 @@ def test_a_newer_format_is_refused_and_nothing_is_written(role: str) -> None:
     wanted = {"tally": INPUTS, "join": JOINS, "judge": PANES}[role]
     made = {"tally": Tally, "join": Join, "judge": partial(Judge, view=ModelView)}[role]
     stage: Any = made(model(), TOPICS)
-    with pytest.raises(Fatal, match=r"has format 4, this version reads 1 to \d.*start the version that wrote it"):
+    with pytest.raises(Fatal, match=r"has format 5, this version reads 1 to \d.*start the version that wrote it"):
         stage.assigned(wanted, newer)
     written: list[Outgoing] = stage.flush(0)
     assert not [one for one in written if one.value is not None]

@@ -1,10 +1,11 @@
 """Adoption: what rows in order of time teach a reference: dependence, daily movement, seasons and traffic.
 
 In: a reference with its rows in order (`adopt`), live panes (`AdoptionPeriod`) or panes of the past (`rebase`).
-Out: a `Reference` that knows phi, day floors, strata and traffic, and how serving differs from training, once.
+Out: a `Reference` that knows phi, day floors, strata and traffic, and how serving differs from training, once; what a
+slow season has moved since, week by week (`SlowSeason`).
 State: of an adoption period, its counts by day, hour of the day and of the week, and its latest panes in coarse cells.
 Invariant: a reference that is not adopted pages nothing but data quality; cells never change, so the digest stays.
-Read `dependence` (phi, floors), `season` (strata), `traffic`, `adopt`, `period`, `rebase`.
+Read `dependence` (phi, floors), `season` (strata), `traffic`, `adopt`, `period`, `rebase`, `slow_season`.
 """
 
 from stationkeeper.monitor.core.adoption.adopt import (
@@ -21,6 +22,7 @@ from stationkeeper.monitor.core.adoption.dependence import BLOCKS, MIN_BLOCKS, l
 from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
 from stationkeeper.monitor.core.adoption.season import HOURS_OF_DAY
+from stationkeeper.monitor.core.adoption.slow_season import SlowSeason, SlowSeasonState
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, VolumeModel
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "AdoptionPeriod",
     "AdoptionState",
     "PaneLabels",
+    "SlowSeason",
+    "SlowSeasonState",
     "Timeline",
     "VolumeModel",
     "adopt",

@@ -246,7 +246,7 @@ def learn_season(counts: SeasonCounts) -> Season:
     expected, leverage = _usual_days(counts, _folded(strata, counts.grid), day_rows, by_day)
     if not weekly:
         strata = hour_mix * hour_rows[:, None] if daily else everything[None].astype(np.float64)
-    return Season(_rounded(strata), expected, leverage)
+    return Season(whole_counts(strata), expected, leverage)
 
 
 def _shrunk(groups: Counts, parents: Floats, kappa: float, most: Floats | float) -> tuple[Floats, Floats]:
@@ -300,6 +300,6 @@ def _folded(cells: Floats | Counts, grid: Integers) -> Floats:
     return out
 
 
-def _rounded(strata: Floats) -> Counts:
+def whole_counts(strata: Floats) -> Counts:
     """Whole counts whose sums stay: what is rounded off one cell goes to the next."""
     return np.diff(np.round(np.cumsum(strata, axis=1)), axis=1, prepend=0.0).astype(np.int64)

@@ -148,6 +148,21 @@ class DriftDetector:
         if self._numeric is not None:
             self._numeric.retract(panes, self._numeric.mask(names))
 
+    def levels(self) -> NDArray[np.int8]:
+        """Return the level of the evidence as it stands, [F]: after a page it begins anew."""
+        score = np.full(len(self.plan.subjects), -np.inf)
+        for _, detector, index in self._detectors():
+            score[index] = np.maximum(score[index], detector.evidence.score())
+        return level_of(score, self.log_threshold)
+
+    def growth_without(self, names: Iterable[str]) -> Counts | None:
+        """Return what the bags grew by, int64[S, F, m], nothing of these subjects; None without numeric subjects."""
+        if self._numeric is None:
+            return None
+        growth = np.asarray(self._numeric.growth(), np.int64)
+        growth[:, self._numeric.mask(names)] = 0
+        return growth
+
     def reset(self, names: Iterable[str]) -> None:
         """Drop the evidence of these subjects in every e-detector, for instance on recovery."""
         wanted = set(names)

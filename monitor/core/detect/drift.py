@@ -13,7 +13,7 @@ from stationkeeper.monitor.core.detect.label_shift import ODDS, LabelShift
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.rate import RateScores
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
-from stationkeeper.monitor.core.finding import Dated, Finding
+from stationkeeper.monitor.core.finding import WARN, Dated, Finding
 from stationkeeper.monitor.core.panes import Pane, Recent, stratum_of
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Kind, Place, Reference, ReferenceSubject
@@ -113,6 +113,14 @@ class Drift:
         return replaced(
             self.detector.state(), labels_log_m=mine.log_m, labels_log_c=mine.log_c, labels_restart=mine.restart
         )
+
+    def renewed(self, names: Iterable[str]) -> DetectorState:
+        """Return what changes without the bags of some subjects, for a detector whose reference of these is another."""
+        return replaced(self.state(), bag_growth=self.detector.growth_without(names))
+
+    def loud(self) -> list[str]:
+        """Return the subjects whose evidence is enough to warn."""
+        return [self.subjects[i].name for i in np.flatnonzero(self.detector.levels() >= WARN)]
 
     def restore(self, state: DetectorState) -> None:
         """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""

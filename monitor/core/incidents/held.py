@@ -15,9 +15,12 @@ class HeldSubjects:
     bags stand still until it comes back at pane 20, and fill again from pane 21.
     """
 
-    def __init__(self, drifts: Sequence[Drift], recent: Recent) -> None:
-        """``recent`` are the panes from which drift that has entered the bags since its onset is taken out again."""
-        self._drifts, self._recent = drifts, recent
+    def __init__(self, drifts: Sequence[Drift], recent: Recent, renewed: Mapping[str, int]) -> None:
+        """``recent`` are the panes from which drift that has entered the bags since its onset is taken out again.
+
+        ``renewed`` is since when the bags of some subjects hold panes: what came before is not taken out.
+        """
+        self._drifts, self._recent, self._renewed = drifts, recent, renewed
         self._held: set[str] = set()
         self._released: dict[str, int] = {}
 
@@ -28,7 +31,7 @@ class HeldSubjects:
         self._held.add(subject)
         # A new drift that is dated into the one before would take rows out that never came in, and leave the bags with
         # fewer than none.
-        begin = max(onset, self._released.get(subject, onset))
+        begin = max(onset, self._released.get(subject, onset), self._renewed.get(subject, onset))
         for drift in self._drifts:
             drift.hold([subject], list(self._recent.since(begin)))
 

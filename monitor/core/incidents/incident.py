@@ -220,6 +220,10 @@ class OpenIncidents:
                 return incident
         return None
 
+    def subjects(self) -> frozenset[str]:
+        """Return the subjects that have not recovered."""
+        return frozenset(member.subject for incident in self.open.values() for member in incident.drifting)
+
     def drifting(self, type_: SubjectType) -> tuple[frozenset[str], int]:
         """Return the subjects of a type that have not recovered, and the earliest onset of their incidents (else 0)."""
         found = {

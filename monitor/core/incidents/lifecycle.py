@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -109,10 +110,12 @@ class IncidentLifecycle:
         drifts: Sequence[Drift],
         margin: Callable[[WarnedSubject], float],
         rearm: int = 0,
+        renewed: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats.
 
-        ``rearm`` is the quiet, in clock units, after which a subject may be warned of again.
+        ``rearm`` is the quiet, in clock units, after which a subject may be warned of again; ``renewed`` since when the
+        bags of some subjects hold panes, where they were emptied.
         """
         self.reference, self.identity, self.drifts = reference, identity, tuple(drifts)
         self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
@@ -123,7 +126,7 @@ class IncidentLifecycle:
         self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled, self.new_values)
         self.since_onset = OnsetCounts()
         self._warnings = Warnings(identity, self._explainer, margin, rearm)
-        self._held = HeldSubjects(self.drifts, self.recent)
+        self._held = HeldSubjects(self.drifts, self.recent, renewed)
 
     def add(self, pane: Pane) -> None:
         """Remember a closed pane with rows."""

@@ -11,7 +11,8 @@ from stationkeeper.contracts.times import check_day, day_number, day_numbers, da
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.watch import Watch, WatchSettings, declared
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.watch_plan import declared
 from stationkeeper.monitor.settings import ModelSettings
 from tests.monitor.rig import reference
 

@@ -7,7 +7,8 @@ from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.power import power_card
 from stationkeeper.monitor.core.reference import TrafficProfile
-from stationkeeper.monitor.core.watch import Watch, WatchSettings, split_budget
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.watch_plan import split_budget
 from tests.monitor.core.streams import bank, panes, reference_of
 
 REFERENCE = reference_of(bank(5_000))

@@ -10,10 +10,11 @@ from msgspec import structs
 
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
+from stationkeeper.monitor.core.adoption.slow_season import waves_of
 from stationkeeper.monitor.judge import checkpoints
 from stationkeeper.monitor.judge.pending import Pending, PendingState
 from stationkeeper.monitor.judge.watches import FORGET_MS
-from stationkeeper.monitor.state_codec import FORMAT, PLAIN, freeze, gather, parts, thaw
+from stationkeeper.monitor.state_codec import FORMAT, PLAIN, ZONED, freeze, gather, parts, thaw
 from stationkeeper.streams.errors import Fatal
 from tests.monitor.judge.labels.test_cohorts import inside
 from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, pane, progress, run
@@ -141,7 +142,7 @@ def test_state_that_an_older_build_would_misread_is_of_a_format_that_it_refuses(
     run(bench, range(3, 5))
     heads = {name for name in formats(bench) if "/watch/" in name or name == "fraud/head/0"}
     assert len(heads) == 2
-    assert {name for name, written in formats(bench).items() if written == FORMAT} == heads
+    assert {name for name, written in formats(bench).items() if written == ZONED} == heads
     # Both are read here, and who takes the setting back can go back himself.
     again = Bench(bench)
     run(again, range(5, 7))
@@ -149,12 +150,30 @@ def test_state_that_an_older_build_would_misread_is_of_a_format_that_it_refuses(
     assert {value[0] for value in again.state.values()} == {PLAIN}
 
 
+def test_a_reference_that_followed_a_season_is_of_a_format_that_builds_before_refuse() -> None:
+    bench = Bench()
+    run(bench, range(3))
+    (watch,) = bench.judge.judges["fraud"].watches.values()
+    assert watch.season is not None
+    subject = watch.season.base.watched[0]
+    watch.season.withdraw({}, 0)
+    assert FORMAT not in formats(bench).values()
+    watch.season.steps.append((1, {subject.name: np.zeros(len(waves_of(subject)), np.float32)}))
+    run(bench, range(3, 4))
+    assert FORMAT in formats(bench).values()
+    again = Bench(bench)
+    run(again, range(4, 5))
+    (read,) = again.judge.judges["fraud"].watches.values()
+    assert read.season is not None
+    assert list(read.season.followed) == [subject.name]
+
+
 def test_an_adoption_period_by_a_clock_keeps_the_format_that_knows_it() -> None:
     bench = Bench(timezone="Asia/Tokyo", adoption="14d")
     run(bench, range(3))
     again = Bench(bench, adoption="14d")
     run(again, range(3, 5))
-    assert FORMAT in formats(again).values()
+    assert ZONED in formats(again).values()
 
 
 def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stationkeeper.monitor.core.watch import WatchSettings, split_budget
+from stationkeeper.monitor.core.watch_plan import WatchSettings, split_budget
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.monitor.tally.segments import OTHER, Places, planned_segments, segment_name
 from tests.monitor.rig import fraud, table

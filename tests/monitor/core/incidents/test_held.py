@@ -24,11 +24,11 @@ class Bags:
         self.told.append(("release", *names))
 
 
-def held(bags: Bags) -> HeldSubjects:
+def held(bags: Bags, **renewed: int) -> HeldSubjects:
     recent = Recent(2)
     for start in (0, 10, 20, 30):
         recent.add(Pane(start, 10, 5, np.array([3, 2])))
-    return HeldSubjects(cast("Any", [bags]), recent)
+    return HeldSubjects(cast("Any", [bags]), recent, renewed)
 
 
 def test_a_subject_is_held_once_and_what_came_since_its_onset_is_taken_out() -> None:
@@ -37,6 +37,14 @@ def test_a_subject_is_held_once_and_what_came_since_its_onset_is_taken_out() -> 
     made.hold("age", 20)
     made.hold("age", 0)
     assert bags.told == [("hold", "age", [20, 30])]
+
+
+def test_what_came_before_a_bag_was_emptied_is_not_taken_out() -> None:
+    bags = Bags()
+    made = held(bags, age=20)
+    made.hold("age", 0)
+    made.hold("fee", 0)
+    assert bags.told == [("hold", "age", [20, 30]), ("hold", "fee", [0, 10, 20, 30])]
 
 
 def test_a_new_drift_takes_nothing_out_from_before_its_subject_came_back() -> None:
