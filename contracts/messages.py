@@ -44,7 +44,8 @@ def _open(schema: dict[str, Any], message: type["Message"]) -> None:
         schema.pop("additionalProperties", None)
 
 
-class Message(BaseModel):
+# Built when first used: a role writes a few of the thirty, and would wait for all of them at each start.
+class Message(BaseModel, defer_build=True):
     """A frozen message: its writer may name known fields only, its reader leaves out those of the future.
 
     So a typo of ours is an error, and older roles go on beside newer ones (docs/adr/readers-leave-out-new-fields.md).
@@ -59,8 +60,7 @@ class Message(BaseModel):
     """Whether ``decode`` leaves out fields that it does not know; False where people write the record by hand."""
 
     def encode(self) -> bytes:
-        """Return the message as UTF-8 JSON."""
-        # Without nulls: a reader tells unknown from 0 by the field that is not there.
+        """Return UTF-8 JSON without nulls: a reader tells unknown from 0 by the field that is not there."""
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
     @classmethod

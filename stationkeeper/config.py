@@ -315,10 +315,23 @@ def _read(text: str) -> Any:
         raise ConfigError(_unread(error, 1)) from error
 
 
-def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: bool = False) -> Config:
+def text_of(path: Path) -> str:
+    """Return what a configuration file holds; raises ``ConfigError``."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; give --config FILE or run init") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
+def load(
+    path: Path | None, env: Mapping[str, str] | None = None, *, refuse: bool = False, held: str | None = None
+) -> Config:
     """Read the file (none: defaults), lay the environment over it and check the result; raises ``ConfigError``.
 
-    With ``refuse`` the models whose entries are wrong are left out, as ``Config.parse`` says.
+    With ``refuse`` the models whose entries are wrong are left out, as ``Config.parse`` says. ``held`` is what the file
+    held when it was read before.
     """
     env = os.environ if env is None else env
     # What libraries read for themselves, such as MLFLOW_TRACKING_PASSWORD, may stand in their errors as well.
@@ -326,11 +339,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: boo
     data: Any = {}
     if path is not None:
         try:
-            data = _read(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}; give --config FILE or run init") from None
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+            data = _read(text_of(path) if held is None else held) or {}
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not YAML: {error}") from None
         if not isinstance(data, dict):

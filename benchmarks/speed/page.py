@@ -70,7 +70,11 @@ def bar_rows(figures: dict[str, Any]) -> list[list[object]]:
         ("event to verdict beyond the closing, p99 at 50 % load, s", late, "<", 2.0),
         ("RSS of the daemon at rest, MiB", rest["rss_mib"], "<", 150.0),
         ("start to ready, s", rest["ready_s"], "<", 3.0),
-        ("a judge's state restored, 50 models of 200 features, s", figures["restore"]["restored_s"], "<", 5.0),
+        *(
+            (f"50 models of 200 features restored whole, {one['strata']} hours, s of CPU", one["cpu_s"], "<", 5.0)
+            for one in figures["restore"]["restores"]
+            if one["world"] == "memory"
+        ),
     ]
     return [[name, _exact(value), f"{sign} {bar:g}", _met(value, sign, bar)] for name, value, sign, bar in rows]
 
@@ -171,14 +175,15 @@ def _rest(found: dict[str, Any]) -> str:
 
 
 def _restore(found: dict[str, Any]) -> str:
-    fields = ("strata", "state_mb", "references_s", "restored_s", "records", "built_s")
+    fields = ("strata", "state_mb", "references_cpu_s", "restored_cpu_s", "records", "built_cpu_s", "cpu_s")
     rows = [[one[field] for field in fields] for one in found["restores"]]
-    header = ("hours", "state MB", "references s", "state s", "records read again", "and judged s")
+    header = ("hours", "state MB", "references s", "state s", "records read again", "and tables s", "whole s")
     return (
         f"## A judge's restart\n\n`make bench ARGS=restore`: {found['models']} models of {found['features']} features "
         "after an hour of panes, from a log in memory: the references are read, the state, and the panes since the "
         "last checkpoint; what is judged first also builds every detector's tables. With 168 hours the reference "
-        f"knows its cells by hour of the week.\n\n{table(header, rows)}"
+        "knows its cells by hour of the week. Seconds are processor time, which a busy machine moves less than the "
+        f"clock.\n\n{table(header, rows)}"
     )
 
 

@@ -1,8 +1,7 @@
 """A model as people and Prometheus see it: the numbers of its charts and incidents at its last closed pane."""
 
+from math import isfinite
 from typing import Literal
-
-import numpy as np
 
 from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
@@ -204,13 +203,14 @@ class ModelView:
         out += [Sample("stationkeeper_subjects", (name, one.value), count) for one, count in counts.items()]
         shown, refused = 0, 0
         for key, _, chart in charts:
-            mine = _chart_samples(name, key, chart)
+            mine = _chart_values(chart)
             # The worst come first, so that it is steady subjects that have no series.
             if shown + len(mine) > judge.settings.limits.series:
                 refused += len(mine)
                 continue
             shown += len(mine)
-            out += mine
+            subject = (name, key.version, key.segment, chart.subject)
+            out += [Sample(metric, (*subject, *more), value) for metric, more, value in mine]
         if refused:
             out.append(Sample("stationkeeper_series_refused_total", (), refused))
         out += _incident_samples(name, incidents)
@@ -282,29 +282,26 @@ def _severity(chart: Chart, importance: float) -> float:
     if rank:
         # States are a million apart and importance is at most some hundreds, so that none lifts one state over another.
         return rank * 1e6 + min(max(chart.effect, 0.0) * importance * 1e3, 9e5)
-    ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else -1.0
+    ratio = chart.evidence / chart.threshold if isfinite(chart.evidence) and chart.threshold > 0 else -1.0
     return min(ratio, 9e5)
 
 
-def _chart_samples(model: str, key: WatchKey, chart: Chart) -> list[Sample]:
-    where = (model, key.version, key.segment, chart.subject)
-    out = [
-        Sample("stationkeeper_subject_state", where, STATE_NUMBER[chart.state]),
-        Sample("stationkeeper_window_rows", where, chart.rows),
+def _chart_values(chart: Chart) -> list[tuple[str, tuple[str, ...], float]]:
+    """What Prometheus is shown of a chart: metric, labels beyond those of the subject, value."""
+    out: list[tuple[str, tuple[str, ...], float]] = [
+        ("stationkeeper_subject_state", (), STATE_NUMBER[chart.state]),
+        ("stationkeeper_window_rows", (), chart.rows),
     ]
-    if np.isfinite(chart.threshold):
-        out.append(Sample("stationkeeper_drift_evidence_threshold", where, chart.threshold))
+    if isfinite(chart.threshold):
+        out.append(("stationkeeper_drift_evidence_threshold", (), chart.threshold))
     if chart.unknown in (Unknown.NO_ROWS, Unknown.STALE):
         return out
-    if np.isfinite(chart.evidence):
-        out.append(Sample("stationkeeper_drift_evidence", where, chart.evidence))
+    if isfinite(chart.evidence):
+        out.append(("stationkeeper_drift_evidence", (), chart.evidence))
     if chart.unknown is Unknown.FEW_ROWS:
         return out
-    out.append(Sample("stationkeeper_drift_effect_ratio", where, chart.effect))
+    out.append(("stationkeeper_drift_effect_ratio", (), chart.effect))
     for name, distance in chart.distances.items():
-        out.append(Sample("stationkeeper_drift_distance", (*where, name), distance.value))
-        out.append(Sample("stationkeeper_drift_distance_noise", (*where, name), distance.noise))
-    out += [
-        Sample("stationkeeper_quality_ratio", (*where, check), share) for check, share in chart.quality.items() if share
-    ]
-    return out
+        out.append(("stationkeeper_drift_distance", (name,), distance.value))
+        out.append(("stationkeeper_drift_distance_noise", (name,), distance.noise))
+    return out + [("stationkeeper_quality_ratio", (check,), share) for check, share in chart.quality.items() if share]

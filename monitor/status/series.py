@@ -2,8 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-
-import numpy as np
+from math import isfinite
 
 from stationkeeper.contracts.model_status import MAX_POINTS, Series
 from stationkeeper.monitor.core.charts import Chart
@@ -56,7 +55,7 @@ class ChartSeries:
             return
         points = self._points.setdefault((key, chart.subject), deque(maxlen=MAX_POINTS))
         # JSON has no infinity, and a threshold of 0 means that nothing is judged.
-        ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else None
+        ratio = chart.evidence / chart.threshold if isfinite(chart.evidence) and chart.threshold > 0 else None
         psi = chart.distances.get("psi")
         known = psi is not None and chart.unknown is None
         points.append((watch.end, ratio, psi.value if known and psi else None, psi.noise if known and psi else None))

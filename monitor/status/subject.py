@@ -1,6 +1,7 @@
 """One watched subject as people see it: its numbers, and its cells coarse enough for a plot."""
 
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
         "reason": _reason(chart, watch),
         "rows": chart.rows,
     }
-    if np.isfinite(chart.threshold):
+    if isfinite(chart.threshold):
         entry["threshold"] = chart.threshold
     # What a change must reach to page: evidence says how sure a change is, not how large.
     entry["floor"] = effect_floor(watch.settings.delta, subject.day_floor or 0.0)
@@ -46,7 +47,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
     # Numbers of rows that are not there, or no longer, would be read as of now.
     if chart.unknown in (Unknown.NO_ROWS, Unknown.STALE):
         return entry
-    if np.isfinite(chart.evidence):
+    if isfinite(chart.evidence):
         entry["statistic"] = chart.evidence
     if chart.unknown is not Unknown.FEW_ROWS:
         entry["effect"] = chart.effect
@@ -62,7 +63,7 @@ def _reason(chart: Chart, watch: Watch) -> str:
     if chart.unknown is not None:
         return UNKNOWN_HELP[chart.unknown]
     moved = f"{chart.effect:.1%} of {chart.rows} rows moved"
-    known = np.isfinite(chart.evidence)
+    known = isfinite(chart.evidence)
     numbers = f"{moved}, evidence {chart.evidence:.1f} of {chart.threshold:.1f} nats" if known else moved
     return numbers if chart.incident is None else f"{numbers}; part of {chart.incident}"
 
@@ -94,10 +95,10 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
     order = np.argsort(-(subject.counts[:-1] + window[:-1]), kind="stable")[:MAX_CATEGORIES]
     # In the order of the reference, which a reader knows from the plot before.
     chosen = np.sort(order)
-    rest = np.setdiff1d(np.arange(len(subject.counts) - 1), chosen)
     before, now = subject.counts, window
+    rest = [int(side[:-1].sum() - side[chosen].sum()) for side in (before, now)]
     return {
         "labels": [*(cell_name(subject, int(i), named) for i in chosen), "other", "missing"],
-        "reference": [*before[chosen].tolist(), int(before[rest].sum()), int(before[-1])],
-        "window": [*now[chosen].tolist(), int(now[rest].sum()), int(now[-1])],
+        "reference": [*before[chosen].tolist(), rest[0], int(before[-1])],
+        "window": [*now[chosen].tolist(), rest[1], int(now[-1])],
     }

@@ -135,7 +135,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     # Before the imports, which take a second: SIGHUP waits until there is somebody to take it. Others are let in, which
     # a process that began itself again held back.
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
-    from stationkeeper.process.reload import Reload
+    from stationkeeper.process.reload import Reload, handed_over
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import leave_with_parent, run_loops, stop_on_signals
     from stationkeeper.process.wiring import (
@@ -150,7 +150,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         topics_of,
     )
 
-    settings = role_config(config, role)
+    settings = role_config(config, role, handed_over())
     reload = Reload(config, settings, stages)
     leave_with_parent(settings.drain / 1_000)
     reload.listen()

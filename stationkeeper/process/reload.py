@@ -10,17 +10,22 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkstemp
 from types import FrameType
+from typing import Final
 
 import structlog
 from pydantic import BaseModel
 
-from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.config import Config, ConfigError, load, text_of
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.process.supervisor import PARENT
 from stationkeeper.streams.ports import Stage
 
 log = structlog.get_logger()
+
+# The descriptor from which a role that begins again reads the configuration that was checked for it.
+_CHECKED: Final = "STATIONKEEPER_CHECKED"
 
 
 def fixed_changes(running: Config, wanted: Config) -> list[str]:
@@ -51,6 +56,30 @@ def on_sighup(handle: Callable[[int, FrameType | None], object]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
+def hand_over(text: str) -> None:
+    """Leave a text to the process that takes the place of this one, in a file without a name: it may hold passwords."""
+    if sys.platform == "linux":
+        # In memory, for the disks of a container may be read-only.
+        held = os.memfd_create("checked")
+    else:
+        held, name = mkstemp()
+        Path(name).unlink()
+    with os.fdopen(os.dup(held), "wb") as file:
+        file.write(text.encode())
+    os.set_inheritable(held, True)  # noqa: FBT003 - os takes it by position alone
+    os.environ[_CHECKED] = str(held)
+
+
+def handed_over() -> str | None:
+    """Return, once, what `hand_over` left to this process; None where it was started by somebody else."""
+    held = os.environ.pop(_CHECKED, None)
+    if held is None:
+        return None
+    with os.fdopen(int(held), "rb") as file:
+        file.seek(0)
+        return file.read().decode()
+
+
 class Reload:
     """What SIGHUP asks of a role whose configuration is the file ``path`` and that runs by ``running``.
 
@@ -62,6 +91,7 @@ class Reload:
         # The role takes it out of its environment when it begins to watch its parent.
         self._parent = os.environ.get(PARENT)
         self._asked = False
+        self._checked: str | None = None
         self.accepted = False
 
     def listen(self) -> None:
@@ -74,7 +104,7 @@ class Reload:
             return False
         self._asked = False
         try:
-            wanted = self._wanted()
+            wanted, text = self._wanted()
         except ConfigError as error:
             log.error(LogEvent.CONFIG_REFUSED, reason=f"{error}; the role goes on as before")
             return False
@@ -83,12 +113,16 @@ class Reload:
         refused = {one.name for one in self._running.refused}
         changed = sorted(refused | {name for name in {*old, *new} if old.get(name) != new.get(name)})
         log.info(LogEvent.CONFIG_RELOADED, changed=changed)
-        self.accepted = bool(changed)
+        self.accepted, self._checked = bool(changed), text
         return self.accepted
 
-    def _wanted(self) -> Config:
-        """Return the configuration of the file; raises ``ConfigError`` where this role could not begin with it."""
-        wanted = load(self._path)
+    def _wanted(self) -> tuple[Config, str | None]:
+        """Return the configuration of the file, and its text.
+
+        Raises ``ConfigError`` where this role could not begin with it.
+        """
+        text = None if self._path is None else text_of(self._path)
+        wanted = load(self._path, held=text)
         if fixed := fixed_changes(self._running, wanted):
             raise ConfigError(f"{', '.join(fixed)}: holds from a start only; restart the role, or take it back")
         if not wanted.models:
@@ -100,10 +134,13 @@ class Reload:
             raise ConfigError(str(error) or repr(error)) from error
         for stage in built:
             stage.close()
-        return wanted
+        return wanted, text
 
     def begin_again(self, ended: threading.Event) -> None:
-        """Replace this process by one with the same arguments and process id; return where it was told to end."""
+        """Replace this process by one with the same arguments and process id; return where it was told to end.
+
+        The configuration is handed to it as it was checked.
+        """
         # What comes from here on waits for the process that follows, which would otherwise end by a SIGHUP that comes
         # before it listens, or go on although a SIGTERM came to the one before.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
@@ -111,6 +148,13 @@ class Reload:
             return
         if self._parent is not None:
             os.environ[PARENT] = self._parent
+        # The file may have changed since, into what nobody checked.
+        if self._checked is not None:
+            hand_over(self._checked)
+        # Asked again meanwhile: the process that follows looks at the file then. By this thread, as those of numpy hold
+        # nothing back and would take it.
+        if self._asked:
+            signal.raise_signal(signal.SIGHUP)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line, no shell
 
     def _ask(self, _number: int, _frame: object) -> None:

@@ -55,13 +55,13 @@ def input_topics(config: Config) -> list[str]:
     return sorted({mapping.topic for model in config.models.values() for mapping in model.topics().values()})
 
 
-def role_config(path: Path | None, role: str) -> Config:
+def role_config(path: Path | None, role: str, held: str | None = None) -> Config:
     """Return the configuration that a role runs by: without the models whose entries are wrong, each told in the log.
 
     So are those that read a topic otherwise than a model before them, or name an extension that is not there. Raises
-    ``ConfigError`` where anything else is wrong, or nothing is left to watch.
+    ``ConfigError`` where anything else is wrong, or nothing is left to watch. ``held`` is as `load` takes it.
     """
-    config = load(path, refuse=True)
+    config = load(path, refuse=True, held=held)
     configure_logging(config.logging)
     try:
         _fit(list(config.models.values()), role)

@@ -4,6 +4,7 @@ Each is corrected for what sampling alone produces at these numbers of rows, and
 """
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -189,10 +190,7 @@ def ordered_rows(window: Floats, reference: Floats, positions: Floats) -> Rows:
 
 def by_row(rows: Rows) -> list[dict[str, Distance]]:
     """Return the distances of each row by name."""
-    columns = [
-        [Distance(name, *values) for values in zip(*(part.tolist() for part in parts), strict=True)]
-        for name, parts in rows.items()
-    ]
+    columns = [map(Distance, repeat(name), *(part.tolist() for part in parts)) for name, parts in rows.items()]
     return [dict(zip(rows, found, strict=True)) for found in zip(*columns, strict=True)]
 
 

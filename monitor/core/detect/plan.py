@@ -50,7 +50,7 @@ class PlannedSubject:
                 f"subject {self.name!r}: reference must have shape [strata, cells] with at least one cell and the "
                 f"missing cell, got {self.reference.shape}"
             )
-        if self.reference.min(initial=0) < 0 or not self.reference.any(axis=1).all():
+        if self.reference.min(initial=0) < 0 or not self.reference.max(axis=1, initial=0).all():
             raise ValueError(f"subject {self.name!r}: every stratum needs reference rows, with counts of 0 or more")
         if not 0 <= self.delta < 1:
             raise ValueError(f"subject {self.name!r}: delta must be at least 0 and below 1, got {self.delta}")
@@ -62,8 +62,7 @@ class PlannedSubject:
 
     def group_phi(self) -> Floats:
         """phi of each group of alternatives."""
-        groups = DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2
-        return np.broadcast_to(np.asarray(self.phi, np.float64), (groups,)).copy()
+        return np.full(DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2, self.phi, np.float64)
 
 
 @dataclass(frozen=True)

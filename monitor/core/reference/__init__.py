@@ -4,7 +4,8 @@ In: columns of training data (`profile`), or the JSON of a reference (`load`). O
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
 Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `profile` (with `schema`,
-`outcomes`, `outcome_sums` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
+`outcomes`, `outcome_sums` and `weighting`), `reference_json` (with `json_fields`) and `new_values` (what it never saw,
+by name).
 """
 
 from stationkeeper.monitor.core.reference.cells import (
@@ -19,6 +20,7 @@ from stationkeeper.monitor.core.reference.cells import (
     octave,
     rank_grid,
 )
+from stationkeeper.monitor.core.reference.json_fields import InvalidReference
 from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows, Marked, Place, weight_octave
 from stationkeeper.monitor.core.reference.new_values import NewValues, added, count_new, new_rows, plain_new
 from stationkeeper.monitor.core.reference.outcome_sums import (
@@ -56,7 +58,7 @@ from stationkeeper.monitor.core.reference.reference import (
     in_season,
     isotonic,
 )
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, dump, load
+from stationkeeper.monitor.core.reference.reference_json import dump, load
 from stationkeeper.monitor.core.reference.schema import Array
 
 __all__ = [

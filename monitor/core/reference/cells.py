@@ -374,19 +374,17 @@ def boolean_cells() -> CategoricalCells:
 def rank_grid(counts: npt.NDArray[np.integer | np.floating], cells: int = RANK_CELLS) -> Integers:
     """Return for each ordered fine cell its coarse cell: at most ``cells`` runs of near equal mass, heavy atoms alone.
 
-    ``counts`` are the reference's counts of the fine cells without missing. By hand: [1,1,1,1] in 2 -> [0,0,1,1];
-    [8,1,1] in 2 -> [0,1,1].
+    ``counts`` [..., K] are the reference's counts of the fine cells without missing, one feature a row; cells without
+    mass behind the last are padding. By hand: [1,1,1,1] in 2 -> [0,0,1,1]; [8,1,1] in 2 -> [0,1,1].
     """
     mass = np.asarray(counts, np.float64)
-    total = mass.sum()
-    if total <= 0:
-        return np.zeros(len(mass), np.int64)
-    middle = (mass.cumsum() - mass / 2) / total
+    total = mass.sum(axis=-1, keepdims=True)
+    middle = (mass.cumsum(axis=-1) - mass / 2) / np.where(total > 0, total, 1.0)
     # By the middle of its mass and not its end: a heavy cell would else share its level with all that follows.
     level = np.minimum((middle * cells).astype(np.int64), cells - 1)
     # Levels rise with the cells, so that a coarse cell begins where they change.
-    grid = np.zeros(len(level), np.int64)
-    (level[1:] != level[:-1]).cumsum(out=grid[1:])
+    grid = np.zeros(level.shape, np.int64)
+    (level[..., 1:] != level[..., :-1]).cumsum(axis=-1, out=grid[..., 1:])
     return grid
 
 

@@ -77,22 +77,22 @@ class ReferenceSubject:
     phi_within_days: Floats = field(default_factory=lambda: np.empty(0))
     strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
     repeats: int = 0
-    grid: Integers = field(init=False, repr=False)
+    _grid: Integers | None = field(init=False, default=None, repr=False)
     rows: int = field(init=False, repr=False)
     inflation: float = field(init=False, repr=False)
     pair: Pair | None = None
 
     def __post_init__(self) -> None:
-        """Freeze the coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
-        grid = np.arange(self.cells.count)
-        if isinstance(self.cells, NumericCells):
-            ordered = rank_grid(self.counts[:-1])
-            # Missing by itself: a rise of nulls must not hide in the cell of large numbers.
-            grid = np.append(ordered, ordered[-1] + 1)
-        object.__setattr__(self, "grid", grid)
         # Asked for some fifteen times by what is built from a subject.
         object.__setattr__(self, "rows", int(self.counts.sum()))
         object.__setattr__(self, "inflation", max(1.0, float(self.phi.max())) if len(self.phi) else 1.0)
+
+    @property
+    def grid(self) -> Integers:
+        """The coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
+        if self._grid is None:
+            cut_grids([self])
+        return np.arange(self.cells.count) if self._grid is None else self._grid
 
     @property
     def missing_share(self) -> float:
@@ -118,6 +118,18 @@ class ReferenceSubject:
         if high == np.nextafter(low, np.inf):
             return f"= {high:.6g}"
         return f"in ({low:.6g}, {high:.6g}]"
+
+
+def cut_grids(subjects: Sequence[ReferenceSubject]) -> None:
+    """Freeze the coarse cells of all numbers among the subjects in one array pass, as `rank_grid` cuts each."""
+    numeric = [subject for subject in subjects if isinstance(subject.cells, NumericCells)]
+    mass = np.zeros((len(numeric), max((len(subject.counts) - 1 for subject in numeric), default=0)))
+    for row, subject in zip(mass, numeric, strict=True):
+        row[: len(subject.counts) - 1] = subject.counts[:-1]
+    for row, subject in zip(rank_grid(mass), numeric, strict=True):
+        # Missing by itself: a rise of nulls must not hide in the cell of large numbers.
+        grid = np.append(row[: len(subject.counts) - 1], row[len(subject.counts) - 2] + 1)
+        object.__setattr__(subject, "_grid", grid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

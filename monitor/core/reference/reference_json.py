@@ -5,14 +5,11 @@ import binascii
 import json
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.identity import plain_content_id, plain_numbers, python_json, read_json
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.times import UTC_ZONE, check_timezone
@@ -28,6 +25,7 @@ from stationkeeper.monitor.core.reference.cells import (
     Counts,
     NumericCells,
 )
+from stationkeeper.monitor.core.reference.json_fields import MAX_COUNT, Fields, InvalidReference, read_together
 from stationkeeper.monitor.core.reference.outcome_sums import CLASSES, OutcomeSums
 from stationkeeper.monitor.core.reference.pairs import GROUPS, Codes, Pair, PairSide
 from stationkeeper.monitor.core.reference.reference import (
@@ -40,6 +38,7 @@ from stationkeeper.monitor.core.reference.reference import (
     ReferenceSubject,
     Task,
     TrafficProfile,
+    cut_grids,
     joint_subject,
 )
 
@@ -51,14 +50,6 @@ MAX_SUBJECTS = 5_000
 MAX_VALUES = 1_000
 """Bounds that no honest reference meets (the widest seen have a thousand features, names of tens of characters, 30 top
 values), so that a message on a topic cannot make a role allocate without end."""
-
-# Beyond it a number is an infinity to everybody who computes with doubles.
-_LARGEST = float(np.finfo(np.float64).max)
-MAX_COUNT = 2**53
-"""Largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
-
-_E = TypeVar("_E", bound=StrEnum)
-_N = TypeVar("_N", np.float64, np.int64)
 
 # What may differ while panes still add: who the model is and how its decisions are read; so may the importance, and
 # what adoption learns later (`_learned_document`).
@@ -79,10 +70,6 @@ _DIGITS = frozenset(map(str, range(GROUPS)))
 # Bytes of sums over labelled rows: twelve for each position there is. A lower bound would refuse what `dump` writes
 # of a model of many thousand classes; a longer text repeats positions.
 _MAX_SUMS = 12 * CLASSES.stop
-
-
-class InvalidReference(ValueError):
-    """A reference file that cannot be used; the message names the field and what is allowed."""
 
 
 def dump(reference: Reference) -> str:
@@ -122,7 +109,7 @@ def load(text: str | bytes) -> Reference:
     # Asked first: parsing takes several times the memory of the text.
     if len(text) > MAX_BYTES:
         raise InvalidReference(f"reference: {len(text)} bytes, at most {MAX_BYTES} are read; profile fewer features")
-    top = _Fields(_parsed(text), "reference")
+    top = Fields(_parsed(text), "reference")
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     # Any number of a later release, so that it is told as such.
     version = top.whole("schema_version", 1, MAX_COUNT)
@@ -133,11 +120,12 @@ def load(text: str | bytes) -> Reference:
         )
     rows = top.items("subjects", MAX_SUBJECTS)
     salt = top.text("salt", empty=True)
-    subjects = tuple(_subject(_Fields(item, f"reference.subjects[{i}]"), salt) for i, item in enumerate(rows))
+    subjects = tuple(_subject(one, salt) for one in _objects("subjects", rows))
     _check_unique(subjects)
+    cut_grids(subjects)
     joint = top.items("pairs", MAX_SUBJECTS) if top.has("pairs") else ()
     cells = {subject.name: subject.cells for subject in subjects}
-    pairs = tuple(_pair(_Fields(item, f"reference.pairs[{i}]"), cells) for i, item in enumerate(joint))
+    pairs = tuple(_pair(one, cells) for one in _objects("pairs", joint))
     _check_unique((*subjects, *pairs))
     reference = Reference(
         model=top.text("model"),
@@ -165,6 +153,13 @@ def load(text: str | bytes) -> Reference:
             "profile again or remove the digest to accept it"
         )
     return reference
+
+
+def _objects(key: str, items: Sequence[Any]) -> Iterator[Fields]:
+    """The objects of a list, with their numbers read together."""
+    arrays = read_together(items, ("cuts", "atoms", "phi", "phi_within_days"), ("counts", "quality"))
+    for i, (item, mine) in enumerate(zip(items, arrays, strict=True)):
+        yield Fields(item, f"reference.{key}[{i}]", mine)
 
 
 def _parsed(text: str | bytes) -> Any:
@@ -222,7 +217,8 @@ def _pair_document(subject: ReferenceSubject, *, learned: bool) -> dict[str, Any
     pair = subject.pair
     if pair is None:
         raise ValueError(f"{subject.name!r} is no pair of features")
-    groups = ["".join(map(str, side.groups.tolist())) for side in (pair.first, pair.second)]
+    # As digits at once: of two hundred pairs each number alone takes longer than all of their counts.
+    groups = [(side.groups + np.int8(ord("0"))).tobytes().decode() for side in (pair.first, pair.second)]
     named = {"features": list(pair.features), "groups": groups, "counts": subject.counts.tolist()}
     return {**named, "importance": subject.importance, **(_learned_document(subject) if learned else {})}
 
@@ -264,7 +260,7 @@ def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
     return document
 
 
-def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
+def _subject(fields: "Fields", salt: str) -> ReferenceSubject:
     kind = fields.choice("kind", Kind)
     sensitive = fields.flag("sensitive")
     cells = _cells(fields, kind, salt, sensitive=sensitive)
@@ -288,7 +284,7 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
     return subject
 
 
-def _learned(fields: "_Fields", cells: int) -> dict[str, Any]:
+def _learned(fields: "Fields", cells: int) -> dict[str, Any]:
     """Read what the order of rows taught of a subject or a pair of so many cells."""
     return {
         "importance": fields.number("importance", 0.0),
@@ -300,7 +296,7 @@ def _learned(fields: "_Fields", cells: int) -> dict[str, Any]:
     }
 
 
-def _pair(fields: "_Fields", cells: Mapping[str, Cells]) -> ReferenceSubject:
+def _pair(fields: "Fields", cells: Mapping[str, Cells]) -> ReferenceSubject:
     names, texts = fields.items("features", 2), fields.items("groups", 2)
     known = [name for name in names if isinstance(name, str) and name in cells]
     if len(set(known)) != 2 or len(names) != 2 or len(texts) != 2:
@@ -315,7 +311,7 @@ def _pair(fields: "_Fields", cells: Mapping[str, Cells]) -> ReferenceSubject:
     return joint_subject(pair, cells, counts, **_learned(fields, len(counts)))
 
 
-def _side(fields: "_Fields", name: str, text: object, cells: Cells) -> PairSide:
+def _side(fields: "Fields", name: str, text: object, cells: Cells) -> PairSide:
     """Read the group of each cell of a feature: digits, the missing cell last, rising for a number."""
     known = isinstance(text, str) and len(text) == cells.count and set(text[:-1]) <= _DIGITS
     if not known or not str(text).endswith(str(GROUPS)):
@@ -328,7 +324,7 @@ def _side(fields: "_Fields", name: str, text: object, cells: Cells) -> PairSide:
     return PairSide.of(name, groups, cells)
 
 
-def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cells:
+def _cells(fields: "Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cells:
     if kind is Kind.NUMERIC:
         cuts, atoms = fields.floats("cuts", FINE_CELLS), fields.floats("atoms", FINE_CELLS)
         for name, values in (("cuts", cuts), ("atoms", atoms)):
@@ -343,16 +339,18 @@ def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cell
         raise InvalidReference(f"{fields.path}.values: every value must be text of at most {MAX_NAME} characters")
     try:
         # Four bytes a value are 5.4 characters of base64; eight leave room and still bound what is read.
-        known = base64.b64decode(fields.text("known", empty=True, longest=8 * KNOWN_VALUES), validate=True)
-        hashes = np.frombuffer(known, "<u4")
+        packed = base64.b64decode(fields.text("known", empty=True, longest=8 * KNOWN_VALUES), validate=True)
+        hashes = np.frombuffer(packed, "<u4")
     except (binascii.Error, ValueError) as error:
         raise InvalidReference(f"{fields.path}.known: not base64 of 32-bit hashes ({error})") from error
     # Sixteen times ours: room for a release that hashes finer, and still no vector without end.
     buckets = fields.whole("buckets", 1, 16 * HASH_BUCKETS)
-    return CategoricalCells(tuple(names), buckets, np.unique(hashes).astype(np.uint32), salt, sensitive=sensitive)
+    # As we write them they are in order, and sorting each again would take longer than to see that.
+    known = hashes if (hashes[1:] > hashes[:-1]).all() else np.unique(hashes)
+    return CategoricalCells(tuple(names), buckets, known.astype(np.uint32), salt, sensitive=sensitive)
 
 
-def _strata(fields: "_Fields", cells: int) -> Counts:
+def _strata(fields: "Fields", cells: int) -> Counts:
     hours = fields.whole("hours", 1, HOURS_OF_WEEK)
     size = hours * cells * 4
     try:
@@ -369,27 +367,27 @@ def _strata(fields: "_Fields", cells: int) -> Counts:
     return np.frombuffer(raw, "<i4").reshape(hours, cells).astype(np.int64)
 
 
-def _timezone(fields: "_Fields") -> str:
+def _timezone(fields: "Fields") -> str:
     try:
         return check_timezone(fields.text("timezone"))
     except ValueError as error:
         raise InvalidReference(f"{fields.path}.timezone: {error}") from error
 
 
-def _traffic(fields: "_Fields") -> TrafficProfile:
+def _traffic(fields: "Fields") -> TrafficProfile:
     rows = fields.floats("rows_per_hour", HOURS_OF_WEEK)
     if len(rows) not in {1, HOURS_OF_WEEK} or np.any(rows < 0):
         raise InvalidReference(f"{fields.path}.rows_per_hour: needs 1 or {HOURS_OF_WEEK} numbers, none negative")
     return TrafficProfile(rows, fields.number("size", 0.0), fields.whole("pane_ms", 1, MAX_COUNT))
 
 
-def _labels(fields: "_Fields") -> Labels:
+def _labels(fields: "Fields") -> Labels:
     scored = fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2)
     sums = _sums(fields) if fields.has("sums") else OutcomeSums.none()
     return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0), sums)
 
 
-def _sums(fields: "_Fields") -> OutcomeSums:
+def _sums(fields: "Fields") -> OutcomeSums:
     try:
         # Twice, as for the strata.
         packed = base64.b64decode(fields.text("sums", longest=2 * _MAX_SUMS), validate=True)
@@ -400,92 +398,3 @@ def _sums(fields: "_Fields") -> OutcomeSums:
     if len(raw) > _MAX_SUMS or np.any(np.diff(found.at) <= 0):
         raise InvalidReference(f"{fields.path}.sums: {len(raw)} bytes of sums, at most {_MAX_SUMS}, in order")
     return found
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a JSON value is a number that a float64 holds: 1e999 and an integer of 400 digits are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _array(items: Sequence[Any], type_: type[_N]) -> npt.NDArray[_N] | None:
-    """Numbers as an array, None where one is a whole number that the type cannot hold."""
-    try:
-        return np.array(items, type_)
-    except OverflowError:
-        return None
-
-
-class _Fields:
-    """A JSON object whose every read is checked and, if wrong, reported under its path."""
-
-    def __init__(self, raw: object, path: str) -> None:
-        if not isinstance(raw, Mapping):
-            raise InvalidReference(f"{path}: {type(raw).__name__}, must be an object")
-        self._raw, self.path = raw, path
-
-    def has(self, key: str) -> bool:
-        return key in self._raw
-
-    def _refused(self, key: str, wanted: str) -> InvalidReference:
-        if key not in self._raw:
-            return InvalidReference(f"{self.path}.{key}: missing, must be {wanted}")
-        # As much of it as a line of a log shows.
-        return InvalidReference(f"{self.path}.{key}: {repr(self._raw[key])[:80]}, must be {wanted}")
-
-    def inner(self, key: str) -> "_Fields":
-        return _Fields(self._raw[key], f"{self.path}.{key}")
-
-    def text(self, key: str, *, empty: bool = False, longest: int = MAX_NAME) -> str:
-        value = self._raw.get(key)
-        if isinstance(value, str) and len(value) <= longest and (empty or value):
-            return value
-        raise self._refused(key, f"text of at most {longest} characters" + ("" if empty else ", not empty"))
-
-    def flag(self, key: str) -> bool:
-        value = self._raw.get(key)
-        if isinstance(value, bool):
-            return value
-        raise self._refused(key, "true or false")
-
-    def whole(self, key: str, low: int, high: int) -> int:
-        value = self._raw.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        raise self._refused(key, f"a whole number in [{low}, {high}]")
-
-    def number(self, key: str, low: float = -np.inf) -> float:
-        value = self._raw.get(key)
-        if _is_number(value) and low <= value:
-            return float(value)
-        raise self._refused(key, "a number" if low == -np.inf else f"a number of at least {low}")
-
-    def choice(self, key: str, options: type[_E]) -> _E:
-        value: Any = self._raw.get(key)
-        try:
-            return options(value)
-        except ValueError as error:
-            raise self._refused(key, f"one of {', '.join(options)}") from error
-
-    def items(self, key: str, most: int) -> Sequence[Any]:
-        value = self._raw.get(key)
-        if isinstance(value, list) and len(value) <= most:
-            return value
-        raise self._refused(key, f"a list of at most {most} items")
-
-    def floats(self, key: str, most: int) -> Floats:
-        items = self.items(key, most)
-        # Types as a set and bounds of the whole array: a reference has a hundred thousand numbers.
-        found = _array(items, np.float64) if set(map(type, items)) <= {int, float} else None
-        if found is None or not np.isfinite(found).all():
-            raise InvalidReference(f"{self.path}.{key}: every item must be a number")
-        return found
-
-    def counts(self, key: str, size: int) -> Counts:
-        items = self.items(key, size)
-        found = _array(items, np.int64) if set(map(type, items)) <= {int} else None
-        # As unsigned numbers negative ones are beyond every bound.
-        if found is None or len(items) != size or found.view(np.uint64).max(initial=0) > MAX_COUNT:
-            raise InvalidReference(
-                f"{self.path}.{key}: {len(items)} items, must be {size} whole numbers, none negative"
-            )
-        return found

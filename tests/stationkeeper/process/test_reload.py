@@ -158,6 +158,47 @@ def test_sighup_waits_for_the_process_that_follows_to_listen(tmp_path: Path):
     assert (done.returncode, done.stdout) == (0, "asked\n"), done.stderr
 
 
+# Takes another file, begins itself again with it, and says by which budget it runs; the file changes in between.
+CHECKED = """
+import os, signal, sys, threading
+from pathlib import Path
+from stationkeeper.process.reload import Reload, handed_over
+from stationkeeper.process.wiring import role_config
+path = Path(sys.argv[1])
+config = role_config(path, "monitor", handed_over())
+if os.environ.pop("FIRST", None):
+    reload = Reload(path, config, lambda _: [])
+    reload.listen()
+    path.write_text(path.read_text().replace("30 days", "7 days"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert reload.due()
+    path.write_text("models: [")
+    os.kill(os.getpid(), signal.SIGHUP)
+    reload.begin_again(threading.Event())
+reload = Reload(path, config, lambda _: [])
+reload.listen()
+print(config.models["fraud"].false_pages, "asked" if reload._asked else "not asked", handed_over())
+"""
+
+
+def test_a_role_that_begins_again_runs_by_what_was_checked_whatever_the_file_holds_now(tmp_path: Path):
+    script, path = tmp_path / "again.py", tmp_path / "c.yaml"
+    script.write_text(CHECKED)
+    # Longer than a pipe holds.
+    path.write_text(WATCHED + "#" * 100_000)
+    done = subprocess.run(
+        [sys.executable, str(script), str(path)],
+        check=False,
+        env={**os.environ, "FIRST": "1"},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=LIMIT_S,
+    )
+    # A SIGHUP that came after the file was taken is not lost: it is about the file as it is now.
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["1 per 7 days asked None"]), done.stderr
+
+
 @pytest.mark.parametrize(
     "verb", [loop.monitor, loop.retrain, loop.deploy, loop.up], ids=["monitor", "retrain", "deploy", "up"]
 )
@@ -166,7 +207,7 @@ def test_sighup_waits_from_the_first_moment_of_a_verb(
 ):
     held: list[bool] = []
 
-    def read(path: Path, **_: bool) -> None:
+    def read(path: Path, **_: object) -> None:
         held.append(is_held(signal.SIGHUP))
         raise ConfigError(str(path))
 

@@ -150,6 +150,15 @@ def test_rank_grid_by_hand(counts: list[int], cells: int, grid: list[int]):
     assert rank_grid(np.array(counts), cells).tolist() == grid
 
 
+@given(st.lists(st.lists(st.integers(0, 10_000), min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 25))
+def test_coarse_cells_of_many_features_at_once_are_those_of_each_alone(features: list[list[int]], cells: int):
+    rows = np.zeros((len(features), 9))
+    for row, counts in zip(rows, features, strict=True):
+        row[: len(counts)] = counts
+    for grid, counts in zip(rank_grid(rows, cells), features, strict=True):
+        assert grid[: len(counts)].tolist() == rank_grid(np.array(counts), cells).tolist()
+
+
 @given(st.lists(st.integers(0, 50) | st.integers(0, 10_000), min_size=1, max_size=60), st.integers(1, 25))
 def test_coarse_cells_are_runs_numbered_without_gaps_and_none_but_a_heavy_cell_is_too_heavy(
     counts: list[int], cells: int

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stationkeeper.monitor.core.reference import Labels, in_season
+from stationkeeper.monitor.core.reference import Labels, dump, in_season, load, rank_grid
 from tests.monitor.core.streams import bank, reference_of
 
 AGE = reference_of(bank(1_000)).by_name["age"]
@@ -23,6 +23,15 @@ def test_hours_are_mixed_as_the_traffic_came_from_them_by_hand() -> None:
 def test_missing_is_a_coarse_cell_of_its_own() -> None:
     assert np.count_nonzero(AGE.grid == AGE.grid[-1]) == 1
     assert AGE.cell_name(AGE.cells.count - 1) == "missing"
+
+
+def test_coarse_cells_follow_the_counts_of_a_changed_subject_and_are_those_of_a_reference_read() -> None:
+    moved = replace(AGE, counts=np.append(AGE.counts[:-1][::-1] ** 2, AGE.counts[-1]))
+    alone = rank_grid(moved.counts[:-1])
+    assert moved.grid.tolist() == [*alone, alone[-1] + 1] != AGE.grid.tolist()
+    read = load(dump(reference_of(bank(1_000)))).by_name
+    assert read["age"].grid.tolist() == AGE.grid.tolist()
+    assert read["method"].grid.tolist() == METHOD.grid.tolist() == list(range(METHOD.cells.count))
 
 
 def test_cells_are_named_as_a_person_reads_them() -> None:

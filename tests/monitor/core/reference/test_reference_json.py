@@ -24,6 +24,7 @@ from stationkeeper.monitor.core.reference import (
     profile,
 )
 from stationkeeper.monitor.core.reference.cells import MAX_NAME
+from stationkeeper.monitor.core.reference.json_fields import Fields, read_together
 from stationkeeper.monitor.core.reference.outcome_sums import CLASSES
 from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES
 from tests.monitor.core.streams import bank, reference_of
@@ -88,6 +89,26 @@ def test_an_edge_that_is_no_number_is_refused(item: object) -> None:
     document["subjects"][0]["cuts"][0] = item
     with pytest.raises(InvalidReference, match=r"subjects\[0\].cuts: every item must be a number"):
         load(json.dumps(document))
+
+
+# What stands in a list of numbers, right or wrong, and what stands in its place.
+ITEMS = st.integers(-2, 2**53 + 1) | st.floats() | st.sampled_from([True, None, "1", 2**70, 10**400])
+LISTS = st.lists(st.integers(0, 9)) | st.lists(ITEMS, max_size=4) | st.none()
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["f", "c"]), LISTS), max_size=4))
+def test_what_is_read_together_is_what_each_object_says_alone_and_so_is_what_is_refused(objects: list[Any]) -> None:
+    def said(one: Fields, key: str, size: int) -> object:
+        try:
+            return (one.floats(key, 9) if key == "f" else one.counts(key, size)).tolist()
+        except InvalidReference as error:
+            return str(error)
+
+    for i, arrays in enumerate(read_together(objects, ("f",), ("c",))):
+        together, alone = Fields(objects[i], f"o[{i}]", arrays), Fields(objects[i], f"o[{i}]")
+        for key in ("f", "c"):
+            for size in {0, len(objects[i].get(key) or ())}:
+                assert said(together, key, size) == said(alone, key, size)
 
 
 def test_no_value_of_a_sensitive_feature_is_stored():
