@@ -296,7 +296,7 @@ def follow(watch: Watch, start: int) -> None:
 def settled(watch: Watch, pane: Pane, changes: IncidentChanges, *, holiday: bool) -> IncidentChanges:
     """Return the changes of a pane, after which the week counts it, and what drifts is as it was when that began."""
     season = watch.season
-    if season is None or not pane.rows:
+    if season is None or season.still or not pane.rows:
         return changes
     onsets = {m.subject: one.onset.time for one in (*changes.opened, *changes.changed) for m in one.drifting}
     if onsets and season.withdraw(onsets, pane.end):

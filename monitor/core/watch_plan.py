@@ -80,10 +80,10 @@ def declared(settings: WatchSettings, pane: Pane) -> bool:
 
 
 def slow_season(reference: Reference, settings: WatchSettings) -> SlowSeason | None:
-    """Return what follows slow seasons; None where nobody wants it or the clock counts rows, which know no week."""
-    if not settings.follow_seasons or settings.budget.clock == "rows" or not reference.watched:
+    """Return what follows slow seasons, or stands still; None where the clock counts rows, which know no week."""
+    if settings.budget.clock == "rows" or not reference.watched:
         return None
-    return SlowSeason(reference, settings.delta)
+    return SlowSeason(reference, settings.delta, still=not settings.follow_seasons)
 
 
 def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPeriod | None:

@@ -155,9 +155,12 @@ class SlowSeason:
     detectors where a subject moves.
     """
 
-    def __init__(self, base: Reference, delta: float) -> None:
-        """``base`` is the reference that was made or adopted, ``delta`` the effect floor."""
-        self.base, self.delta = base, delta
+    def __init__(self, base: Reference, delta: float, *, still: bool = False) -> None:
+        """``base`` is the reference that was made or adopted, ``delta`` the effect floor.
+
+        A ``still`` one follows nothing, and knows of a state that did since when bags hold panes.
+        """
+        self.base, self.delta, self.still = base, delta, still
         watched = base.watched
         self._cells = _slices(int(subject.grid.max()) + 1 for subject in watched)
         self._waves = _slices(len(waves_of(subject)) for subject in watched)
@@ -219,7 +222,7 @@ class SlowSeason:
 
     def over(self, start: int) -> bool:
         """Return whether the week is over when a pane begins at ``start``."""
-        return 0 <= self.begin <= local_ms(start, self.base.timezone) // DAY_MS - DAYS_OF_WEEK
+        return not self.still and 0 <= self.begin <= local_ms(start, self.base.timezone) // DAY_MS - DAYS_OF_WEEK
 
     def step(self, start: int, calm: Container[str]) -> bool:
         """Follow the week that is over before a pane that begins at ``start``; whether any subject's reference moves.
@@ -288,6 +291,8 @@ class SlowSeason:
         self._sums, self._squares = state.sums.copy(), state.squares.copy()
         self._lags, self._last = state.lags.copy(), state.last.copy()
         self._weight, self._weight2 = state.weight.copy(), state.weight2.copy()
+        if self.still:
+            self._go(self.steps[-1][0], {})
 
     def _go(self, now: int, there: Followed) -> bool:
         """Follow ``there`` from now on, where it differs from what is followed."""

@@ -162,6 +162,22 @@ def test_a_state_without_a_season_begins_a_week_and_one_of_another_reference_is_
         other.restore(season_of(watch).state())
 
 
+def test_who_lets_it_follow_no_more_is_judged_by_the_reference_as_it_was_made():
+    watch, _ = lived([0.02 * day / WEEK for day in range(60)])
+    emptied = season_of(watch).renewed()
+    assert season_of(watch).moved("x") > 0.01
+    off = Watch(known(), settings=WatchSettings(follow_seasons=False))
+    off.restore(read_back(watch.state()))
+    assert season_of(off).followed == {}
+    np.testing.assert_array_equal(off.reference.subjects[0].counts, known().subjects[0].counts)
+    # The bags were emptied while it followed, and what came before is in none of them.
+    assert season_of(off).renewed() == emptied
+    for day in range(60, 75):
+        off.step(pane_of(known(), day, 0.6))
+    assert off.incidents()
+    assert season_of(off).followed == {}
+
+
 def test_a_clock_of_rows_follows_nothing():
     assert Watch(known(), settings=WatchSettings(budget=Budget(1.0, 50_000.0, "rows"))).season is None
 
