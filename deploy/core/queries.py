@@ -55,7 +55,8 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         if query is None:
             continue
         said, before = outcome(answer, query), _answer(state, name, query) or LastAnswer()
-        failed = before.failed
+        # Failures of before a pause stand in no row with one of now: deploy may have been away for a night.
+        failed = before.failed if before.closed <= _FRESH_MINUTES else 0
         # What could not be measured neither adds to a row of failures nor ends it.
         if said is QueryOutcome.FAILED:
             failed += 1
@@ -87,7 +88,9 @@ def failing(state: Controller, policy: Policy) -> Iterator[tuple[Action, Because
     """Yield each acting query that failed as often in a row as it may not, with what it does."""
     for name, query in policy.queries.items():
         last = _answer(state, name, query)
-        if last is None or query.action is Action.INFORM or last.failed < query.failures:
+        if last is None or last.closed > _FRESH_MINUTES:
+            continue
+        if query.action is Action.INFORM or last.failed < query.failures:
             continue
         numbers = {"query": name, "said": last.said, "bounds": query.words(), "failed": last.failed}
         yield query.action, because(Reason.QUERY_FAILED, **numbers)

@@ -32,8 +32,13 @@ _CLOCK: Final = (
 )
 _YEAR_FIRST: Final = r"^\s*([0-9]{4})([\-/.])([0-9]{1,2})[\-/.]([0-9]{1,2})" + _CLOCK
 _YEAR_LAST: Final = r"^\s*([0-9]{1,2})([\-/.])([0-9]{1,2})[\-/.]([0-9]{4}|[0-9]{2})" + _CLOCK
-# Months by their English names, as Oracle (14-MAR-26), mail (Sat, 14 Mar 2026), web servers and people write them.
-_NAMED: Final = r"([A-Za-z]{3})[a-z]{0,6}\.?"
+_MONTHS: Final = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+# Months by their English names, as Oracle (14-MAR-26), mail (Sat, 14 Mar 2026), web servers and people write them: the
+# whole name or its beginning, so that a code such as MARK-12-34 is none.
+_NAMED: Final = "((?i:sept|" + "|".join(f"{name}|{name[:3]}" for name in _MONTHS) + r"))\.?"
 _WEEKDAY: Final = r"^\s*(?:(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?"
 _DAY_THEN_NAME: Final = (
     _WEEKDAY + r"([0-9]{1,2})(?:st|nd|rd|th)?([\s\-/.]+)" + _NAMED + r"[\s\-/.,]+([0-9]{4}|[0-9]{2})" + _CLOCK
@@ -41,7 +46,6 @@ _DAY_THEN_NAME: Final = (
 _NAME_THEN_DAY: Final = (
     _WEEKDAY + _NAMED + r"([\s\-/.]+)([0-9]{1,2})(?:st|nd|rd|th)?[\s\-/.,]+([0-9]{4}|[0-9]{2})" + _CLOCK
 )
-_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 def epoch_unit(low: float, high: float) -> str | None:
@@ -95,16 +99,15 @@ def text_times(texts: pl.Series, form: str | None = None) -> tuple[Integers, str
         year, month, day = order
         if pattern is not _YEAR_FIRST:
             parts = _numbered(parts, month)
-        times, zone = _made(parts, year=year, month=month, day=day)
-        return (times, zone, "") if (times >= 0).any() else None
+        return (*_made(parts, year=year, month=month, day=day), "")
     return None
 
 
 def _numbered(parts: pl.DataFrame, month: int) -> pl.DataFrame:
-    """The parts with the number of a month in the place of its name; what is no month's name becomes null."""
+    """The parts with the number of a month in the place of its name."""
     name = parts.columns[month - 1]
-    numbers = {month: str(place) for place, month in enumerate(_MONTHS, 1)}
-    return parts.with_columns(pl.col(name).str.to_lowercase().replace_strict(numbers, default=None))
+    numbers = {month[:3]: str(place) for place, month in enumerate(_MONTHS, 1)}
+    return parts.with_columns(pl.col(name).str.slice(0, 3).str.to_lowercase().replace_strict(numbers, default=None))
 
 
 def _year_last(parts: pl.DataFrame) -> tuple[Integers, str, str]:

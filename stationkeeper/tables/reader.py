@@ -13,6 +13,7 @@ import polars as pl
 
 from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.column import numbers as numbers_column
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.events import ValueRules
 from stationkeeper.monitor.profiling import opened
 from stationkeeper.tables.columns import (
@@ -43,6 +44,8 @@ _TWICE: Final = "stands twice"
 
 # Whole numbers up to here are shown as integers, as their file had them; beyond it a float64 has lost digits.
 _WHOLE: Final = 2.0**53
+# A damaged file makes polars panic as often as it makes it say so.
+_UNREADABLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 # How files begin that people take for tables and that are read here as none: each gets a word of what to do, where a
 # text reader would speak of NUL characters, character sets or odd columns.
 _FOREIGN: Final = {
@@ -232,21 +235,21 @@ def _of_columns(data: bytes, source: str, rules: ValueRules, parts: Parts, most:
     read = pl.read_parquet if parquet else pl.read_ipc
     unread: dict[str, str] = {}
     try:
-        frame = read(io.BytesIO(data), n_rows=most)
-    except (pl.exceptions.PolarsError, OSError) as error:
         try:
+            frame = read(io.BytesIO(data), n_rows=most)
+        except _UNREADABLE:
             schema = (pl.read_parquet_schema if parquet else pl.read_ipc_schema)(io.BytesIO(data))
-        except (pl.exceptions.PolarsError, OSError):
-            schema = {}
-        read_alone: list[pl.Series] = []
-        for name in schema:
-            try:
-                read_alone += read(io.BytesIO(data), n_rows=most, columns=[name]).get_columns()
-            except (pl.exceptions.PolarsError, OSError) as why:
-                unread[name] = str(why).splitlines()[0]
-        if not read_alone:
-            raise TableRefused(f"{source} cannot be read as a table: {str(error).splitlines()[0]}") from error
-        frame = pl.DataFrame(read_alone)
+            for name, kind in schema.items():
+                # Without a value there is nothing to be damaged: what fails here is the type.
+                try:
+                    pl.Series(name, [], kind)
+                except _UNREADABLE as why:
+                    unread[name] = str(why).splitlines()[0]
+            if len(unread) in {0, len(schema)}:
+                raise
+            frame = read(io.BytesIO(data), n_rows=most, columns=[name for name in schema if name not in unread])
+    except _UNREADABLE as error:
+        raise TableRefused(f"{source} cannot be read as a table: {str(error).splitlines()[0]}") from error
     return _of_frame(frame, source, rules, parts, unread)
 
 
@@ -425,7 +428,7 @@ def _counts_up(values: Array, rows: int) -> bool:
 def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> InputTable:
     """Put the rows in order of their times; raises ``TableRefused`` where these cannot be known."""
     source, name = table.source, time.name
-    unit = None
+    unit, doubt = None, ""
     times = moments_of(time)
     if time.kind == "time" and time.option:
         raise TableRefused(f"--time {name} in {source}: {time.option}")
@@ -438,13 +441,13 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
         unit = rules.time_unit or likely
         if likely is not None and unit is not None and unit != likely:
             # A person's word is obeyed, and what it makes of the numbers stands beside what they look like.
-            ends = (epochs(np.array([known.min()]), one)[0].astype("datetime64[ms]") for one in (unit, likely))
-            first, other = (str(end)[:10] for end in ends)
-            said = (
+            ends = [int(epochs(np.array([known.min()]), one)[0]) for one in (unit, likely)]
+            first, other = ("no year up to 9999" if end < 0 else f"{to_datetime(end):%Y-%m-%d}" for end in ends)
+            doubt = (
                 f"{name} begins on {first} as epoch {unit}, as you say; the numbers look like {likely}, which would be "
                 f"{other}: --time-unit {likely}"
             )
-            table = replace(table, notes=(*table.notes, said))
+            table = replace(table, notes=(*table.notes, doubt))
         if unit is None:
             raise TableRefused(
                 f"--time {name} in {source}: numbers from {known.min():.6g} to {known.max():.6g} are no epoch between "
@@ -462,7 +465,8 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
         row = int(table.index[np.flatnonzero(gone)[0]]) + 1
         text = f"{int(gone.sum()):,} of {len(gone):,} rows have no usable time in {name} (the first is row {row})"
         if gone.mean() > _TIMELESS:
-            raise TableRefused(f"{source}: {text}; drop them, or say how it is written: --time-format, --time-unit")
+            how = doubt or "drop them (before 1970 is none), or say how it is written: --time-format, --time-unit"
+            raise TableRefused(f"{source}: {text}; {how}")
         table = replace(table, notes=(*table.notes, f"left out: {text}"))
     kept = np.flatnonzero(~gone)
     # Stable: rows of one moment stay in the order of the file, so that a run can be repeated to the verdict.

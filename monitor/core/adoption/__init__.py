@@ -23,7 +23,7 @@ from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionS
 from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
 from stationkeeper.monitor.core.adoption.season import HOURS_OF_DAY
 from stationkeeper.monitor.core.adoption.slow_season import SlowSeason, SlowSeasonState
-from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, VolumeModel
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, STEADY, VolumeModel
 
 __all__ = [
     "BLOCKS",
@@ -33,6 +33,7 @@ __all__ = [
     "HOUR_MS",
     "MIN_BLOCKS",
     "MIN_PANES",
+    "STEADY",
     "AdoptionPeriod",
     "AdoptionState",
     "PaneLabels",

@@ -21,10 +21,11 @@ _BURSTIEST, _POISSON = 0.5, 1e6
 # Panes of silence for each pane with rows up to which silence is counted. Chosen: a source awake less than 2 % of the
 # time has no volume to speak of, and its empty panes would fill memory.
 _SPARSEST = 50
-# Less than two weeks, but a whole one: one rate stands for all hours where hours differ by less than 10 % (size 100: a
-# standard deviation of a tenth), which is the tolerance of volume. At half of the size a third less at night would page
-# each morning; at double, ordinary days of a steady source leave it unjudged.
-_STEADY = 100.0
+STEADY = 100.0
+"""Size from which hours differ by less than 10 % (a standard deviation of a tenth), the tolerance of volume: of less
+than two weeks, but a whole one, one rate then stands for all hours, and panes of few events tell volume. At half a
+third less at night would page each morning; at double, ordinary days of a steady source leave it unjudged."""
+# Traffic has the rhythm of the week.
 _WEEK_MS = 7 * DAY_MS
 
 
@@ -75,14 +76,16 @@ def traffic_of(starts: Integers, length: int, rows: Counts, timezone: str = UTC_
     every[(starts - starts[0]) // length] = rows
     of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in local_times(span, timezone)])
     known = len(span) * length >= 2 * _WEEK_MS
-    model = fit_volume(every, of if known else np.zeros(len(of), np.int64), HOURS_OF_WEEK if known else 1)
+    strata = of if known else np.zeros(len(of), np.int64)
+    model = fit_volume(every, strata, HOURS_OF_WEEK if known else 1)
     per_hour: Floats = model.mean * (HOUR_MS / length)
-    if not known and len(span) * length >= _WEEK_MS and _steady(every, max(HOUR_MS // length, 1)):
-        per_hour = np.repeat(per_hour, HOURS_OF_WEEK)
-    return TrafficProfile(per_hour, model.size, length)
-
-
-def _steady(rows: Floats, panes: int) -> bool:
-    """Whether hours of so many ``panes`` bring the same, but for chance."""
-    hours = rows[: len(rows) // panes * panes].reshape(-1, panes).sum(1)
-    return fit_volume(hours, np.zeros(len(hours), np.int64), 1).size >= _STEADY
+    # A burst fills an hour: its panes are sixty looks at one thing, and as such make a burst of weeks ago look steady.
+    panes = max(HOUR_MS // length, 1)
+    hours = every[: len(every) // panes * panes].reshape(-1, panes).sum(1)
+    size = model.size
+    if len(hours) > 1:
+        by_hour = fit_volume(hours, strata[: len(hours) * panes : panes], len(model.mean)).size
+        size = min(size, by_hour)
+        if not known and len(span) * length >= _WEEK_MS and by_hour >= STEADY:
+            per_hour = np.repeat(per_hour, HOURS_OF_WEEK)
+    return TrafficProfile(per_hour, size, length)

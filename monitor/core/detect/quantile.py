@@ -124,8 +124,9 @@ def beta_cdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
     log_front = a * np.log(y_in) + b * np.log1p(-y_in) - np.log(a)
     log_front += _lgamma(a + b) - _lgamma(a) - _lgamma(b)
     # Of one value in plain numbers, which are the same to the last bit and take a twentieth of the time.
-    h = _fraction(y_in, a, b) if y_in.size > 1 else np.full(y_in.shape, _fraction(y_in.item(), a.item(), b.item()))
-    value = np.where(inside, np.exp(log_front) * h, np.where(y <= 0, 0.0, 1.0))
+    one = y_in.size == 1
+    h = np.full(y_in.shape, _fraction(y_in.item(), a.item(), b.item())) if one else _fraction(y_in, a, b)
+    value = np.where(inside, np.exp(log_front) * h, np.clip(y, 0.0, 1.0))
     return np.asarray(np.clip(np.where(swap, 1 - value, value), 0, 1), dtype=np.float64)
 
 

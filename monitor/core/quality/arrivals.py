@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.times import UTC_ZONE
-from stationkeeper.monitor.core.adoption import HOUR_MS, VolumeModel
+from stationkeeper.monitor.core.adoption import HOUR_MS, STEADY, VolumeModel
 from stationkeeper.monitor.core.detect import EvidenceState, level_of_score
 from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes import Pane, stratum_of
@@ -58,6 +59,26 @@ def in_bursts(traffic: TrafficProfile | None) -> bool:
     return traffic is not None and traffic.size <= SMALLEST_SIZE
 
 
+def _tells(usual: float | Floats, size: float) -> bool:
+    """Return whether panes of so many events tell volume: of few a pane only where these come like Poisson's.
+
+    A night of three events is six times the usual of a source that sells in bursts, and an ordinary one of 50 an hour
+    that are spread by chance alone is told from 2 000 in its first minutes.
+    """
+    return bool(np.max(usual) >= QUIET) or size >= STEADY
+
+
+def _nats(usual: float, size: float, since: int, pane: Pane) -> float:
+    """Return what a pane without events adds to minus the log of the chance of a silence ``since`` (ms).
+
+    An hour that should bring mu events is empty with chance (r / (r + mu))**r, and its panes are looks at one thing. By
+    hand: the minutes of an hour of 60 add 60 where events come like Poisson's, 2 log(31) = 6.87 at r = 2.
+    """
+    begin = max(since, pane.start // HOUR_MS * HOUR_MS) if pane.length < HOUR_MS else pane.start
+    before, now = (size * float(np.log1p(usual * (at - begin) / HOUR_MS / size)) for at in (pane.start, pane.end))
+    return now - before
+
+
 class Arrivals:
     """Volume and freshness of one watch's events, by what the reference or live panes teach of traffic."""
 
@@ -84,7 +105,8 @@ class Arrivals:
         self.volume: VolumeDetector | None = None
         if self._traffic is not None and limit is not None and not self.bursty:
             mean = np.maximum(self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS), SMALLEST_MEAN)
-            self.volume = VolumeDetector(VolumeModel(mean, self._traffic.size), limit)
+            if _tells(mean, self._traffic.size):
+                self.volume = VolumeDetector(VolumeModel(mean, self._traffic.size), limit)
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
             self.learned = LearnedTraffic(learn_traffic, timezone)
@@ -97,7 +119,9 @@ class Arrivals:
 
     @property
     def usual(self) -> bool:
-        """Whether the last half hour or so of panes brought about what it should."""
+        """Whether the last half hour or so of panes brought about what it should, or nothing says what that is."""
+        if self.volume is None:
+            return True
         return self.expected > 0 and 1 / USUAL <= self.came / self.expected <= USUAL
 
     @property
@@ -181,7 +205,7 @@ class Arrivals:
     def _take_over_learned(self, learned: LearnedTraffic, pane: int) -> None:
         """Judge volume and freshness by what was learned; evidence so far is kept."""
         self._traffic = learned.traffic(pane)
-        if self._traffic is None or self.bursty:
+        if self._traffic is None or not _tells(learned.mean, learned.size) or self.bursty:
             self.volume = None
             return
         before, model = self.volume, VolumeModel(np.maximum(learned.mean, SMALLEST_MEAN), learned.size)
@@ -194,14 +218,14 @@ class Arrivals:
             return []
         stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
         usual = float(self.volume.model.mean[stratum])
-        if usual < QUIET:
-            return []
         size = self.volume.model.size if self.volume.sizes is None else float(self.volume.sizes[stratum])
+        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
+        if not _tells(usual, size):
+            return []
         # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
         self._empty_nats = size * float(np.log1p(usual / size))
         scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
-        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
         if level == PAGE:
             self.came, self.expected = float(pane.volume), usual
         if level == NONE:
@@ -232,11 +256,8 @@ class Arrivals:
             score, limit = float(silence), float(self._stale_after)
         # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
         elif self._traffic is not None and not self.bursty:
-            stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
-            usual = float(self._traffic.rows_per_hour[stratum]) * pane.length / HOUR_MS
-            size = self._traffic.size
-            self.silent_nats += size * float(np.log1p(usual / size))
-            score = self.silent_nats
+            usual = float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)])
+            self.silent_nats = score = self.silent_nats + _nats(usual, self._traffic.size, self.silent_since, pane)
         if score < limit or limit <= 0:
             return []
         self._drops.outage()

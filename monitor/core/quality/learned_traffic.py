@@ -73,6 +73,9 @@ class LearnedTrafficState(State, frozen=True):
     quiet_size: float | None = None
     # Builds before time zones counted the hours of UTC.
     timezone: str = UTC_ZONE
+    # Builds that fitted the size to panes alone lack these: hours by hour of the week, and the one that is open.
+    hours: Floats | None = None
+    open_hour: tuple[int, float, int] | None = None
 
 
 class LearnedTraffic:
@@ -81,7 +84,8 @@ class LearnedTraffic:
     Empty panes count: an hour that never brings anything is not expected to. What is odd is not learned as usual,
     unless the same hour was odd the week before too: a new season is learned in two weeks. Hours and days are those of
     ``timezone``, so that traffic which follows a clock on a wall is not odd for two weeks after each change of it.
-    State is 6 x 168 numbers and two weeks of day totals.
+    The size is that of panes or of whole hours, the burstier one: a burst fills an hour, and its panes are many looks
+    at one thing. State is 9 x 168 numbers and two weeks of day totals.
     """
 
     def __init__(self, length: int, timezone: str = UTC_ZONE) -> None:
@@ -89,6 +93,8 @@ class LearnedTraffic:
         self.begin: int | None = None
         self.due = 0
         self.sums: Floats = np.zeros((3, HOURS_OF_WEEK))
+        self.hours: Floats = np.zeros((3, HOURS_OF_WEEK))
+        self.open_hour: tuple[int, float, int] | None = None
         self.days: dict[int, float] = {}
         self.odd: Floats = np.full((2, HOURS_OF_WEEK), _NEVER)
         self.mean: Floats = np.empty(0)
@@ -106,6 +112,7 @@ class LearnedTraffic:
         if odd and not self._again(hour, local // WEEK_MS):
             return False
         self.sums[:, hour] += (1.0, volume, volume * volume)
+        self._hour(local // HOUR_MS, volume, pane.length)
         day = local // DAY_MS
         self.days[day] = self.days.get(day, 0.0) + volume
         if pane.end < self.due:
@@ -113,8 +120,17 @@ class LearnedTraffic:
         self._fit()
         self.due += WEEK_MS
         self.sums *= _FADE
+        self.hours *= _FADE
         self.days = {d: total for d, total in self.days.items() if d > day - _DAYS}
         return True
+
+    def _hour(self, hour: int, volume: float, length: int) -> None:
+        """Add a pane to its hour; one of which each pane was learned counts as soon as it is whole."""
+        before = self.open_hour if self.open_hour is not None and self.open_hour[0] == hour else (hour, 0.0, 0)
+        total, panes = before[1] + volume, before[2] + 1
+        self.open_hour = (hour, total, panes)
+        if panes * length == HOUR_MS:
+            self.hours[:, stratum_of(hour * HOUR_MS, HOURS_OF_WEEK)] += (1.0, total, total * total)
 
     def _again(self, hour: int, week: int) -> bool:
         """Note that an hour was odd in a week; returns whether it was so in the week before."""
@@ -146,6 +162,8 @@ class LearnedTraffic:
             tolerance=self.tolerance,
             quiet_size=self.quiet_size,
             timezone=self.timezone,
+            hours=self.hours.copy(),
+            open_hour=self.open_hour,
         )
 
     def restore(self, state: LearnedTrafficState) -> None:
@@ -157,6 +175,9 @@ class LearnedTraffic:
         hours = round((local_ms(state.due, self.timezone) - local_ms(state.due, state.timezone)) / HOUR_MS)
         self.sums, self.odd = np.roll(state.sums, hours, axis=1), np.roll(state.odd, hours, axis=1)
         self.mean = np.roll(state.mean, hours)
+        self.hours = np.zeros_like(self.sums) if state.hours is None else np.roll(state.hours, hours, axis=1)
+        # Of the hour that is open under another clock some panes may be counted twice: it is left out.
+        self.open_hour = state.open_hour if state.timezone == self.timezone else None
         self.size, self.tolerance = state.size, state.tolerance
         self.quiet_size = self.size if state.quiet_size is None else state.quiet_size
 
@@ -166,19 +187,15 @@ class LearnedTraffic:
         By hand: an hour with panes of 8 and 12 has mean 10, and 2 degrees less one give a variance of 8 < 10: no more
         than Poisson, r = 1e6. The tolerance also covers two standard errors of the means themselves.
         """
-        panes, total, square = self.sums
+        panes, total, _ = self.sums
         seen = panes > 0
         overall = float(total.sum() / max(panes.sum(), 1.0))
         mean = np.where(seen, total / np.maximum(panes, 1.0), overall)
-        inflate = panes / np.maximum(panes - 1, 1.0)
-        spread = np.maximum(square - panes * mean**2, 0.0) * inflate
-        # The square of a mean of few panes is too large by the mean's own variance, as in `fit_volume`.
-        squares, excess = panes * mean**2 - spread / np.maximum(panes, 1.0), spread - total
         self.mean = mean
         quiet = self._quiet()
-        self.size = _size(seen & ~quiet, squares, excess)
+        self.size = min(_size(sums[:, ~quiet]) for sums in (self.sums, self.hours))
         # Quiet hours are at least as bursty: a few panes that happen to agree prove nothing.
-        self.quiet_size = min(self.size, _size(seen & quiet, squares, excess))
+        self.quiet_size = min(self.size, *(_size(sums[:, quiet]) for sums in (self.sums, self.hours)))
         judged = self.mean >= QUIET
         unsure = np.sqrt((1.0 / self.mean[judged] + 1.0 / self.sizes()[judged]) / np.maximum(panes[judged], 1.0))
         doubt = _STANDARD_ERRORS * float(np.quantile(unsure, _QUANTILE)) if judged.any() else 0.0
@@ -196,8 +213,14 @@ class LearnedTraffic:
         return min(float(np.quantile(off, _QUANTILE)), _MOST_DAY_FLOOR) if off else 0.0
 
 
-def _size(hours: Flags, squares: Floats, excess: Floats) -> float:
-    """The size by moments over some hours, Poisson's where nothing lies beyond it or no hour is among them."""
-    beyond = float(excess[hours].sum())
-    size = float(squares[hours].sum()) / beyond if beyond > 0 else _POISSON_SIZE
+def _size(sums: Floats) -> float:
+    """The size by moments of units, totals and squares [3, n], Poisson's where nothing lies beyond it or none is there.
+
+    The square of a mean of few units is too large by the mean's own variance, as in `fit_volume`.
+    """
+    units, total, square = sums[:, sums[0] > 0]
+    mean = total / units
+    spread = np.maximum(square - units * mean**2, 0.0) * (units / np.maximum(units - 1, 1.0))
+    beyond = float((spread - total).sum())
+    size = float((units * mean**2 - spread / units).sum()) / beyond if beyond > 0 else _POISSON_SIZE
     return float(np.clip(size, SMALLEST_SIZE, _POISSON_SIZE))

@@ -269,6 +269,32 @@ def test_a_told_unit_that_the_numbers_contradict_is_obeyed_and_both_readings_sai
     assert read_table(path, ValueRules(time_unit="ms"), TIME).notes == (said,)
 
 
+def test_a_told_unit_in_which_there_are_no_times_is_refused_with_the_one_they_look_like(tmp_path: Path) -> None:
+    path = written(tmp_path, "time,x\n" + "".join(f"{MAY_1 + 60_000 * i},{i}\n" for i in range(30)))
+    with pytest.raises(TableRefused, match=r"begins on no year up to 9999 as epoch s.*look like ms.*--time-unit ms"):
+        read_table(path, ValueRules(time_unit="s"), TIME)
+
+
+def test_codes_that_begin_like_a_month_are_a_category_and_old_dates_are_dates(tmp_path: Path) -> None:
+    text = "sku,name,born,x\n" + "".join(
+        f"{'DEC-12-10' if i == 3 else f'XQZ-{10 + i % 9}-{i % 5}'},Mark {i % 9} 10,19{30 + i % 30}-05-01,{i}\n"
+        for i in range(200)
+    )
+    table = read_table(written(tmp_path, text))
+    assert [column(table, name).kind for name in ("sku", "name", "born")] == ["text", "text", "time"]
+    assert {"sku", "name"} <= set(table.columns)
+    with pytest.raises(TableRefused, match="before 1970 is none"):
+        read_table(written(tmp_path, text), parts=Parts(time="born"))
+
+
+def test_a_damaged_file_is_refused_and_not_read_in_part(tmp_path: Path) -> None:
+    pl.DataFrame({"x": [i / 7 for i in range(2_000)], "y": range(2_000)}).write_parquet(tmp_path / "t")
+    whole = (tmp_path / "t").read_bytes()
+    (tmp_path / "t").write_bytes(whole[:4] + bytes(200) + whole[204:])
+    with pytest.raises(TableRefused, match="cannot be read as a table"):
+        read_table(tmp_path / "t")
+
+
 def test_a_feature_that_could_be_the_time_is_said_to_be(tmp_path: Path) -> None:
     text = "when,account,x\n" + "".join(f"{MAY_1 + 60_000 * i},{123_456_789 + i},{i}\n" for i in range(30))
     found = read_table(written(tmp_path, text))

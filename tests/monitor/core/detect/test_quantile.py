@@ -39,6 +39,12 @@ def test_incomplete_beta_equals_scipy():
     np.testing.assert_allclose(beta_cdf(x, a, b), stats.beta.cdf(x, a, b), rtol=1e-8, atol=1e-12)
 
 
+def test_incomplete_beta_of_nothing_is_nothing_and_of_what_is_no_number_none():
+    assert beta_cdf([], [], []).size == 0
+    assert np.isnan(beta_cdf(np.nan, 2.0, 3.0))
+    assert [beta_cdf(x, 2.0, 3.0) for x in (0.0, 1.0)] == [0.0, 1.0]
+
+
 def test_clopper_pearson_equals_scipy_for_counts_from_none_to_all():
     n = np.array([1, 50, 10_000, 100_000, 7, 7, 300])
     x = np.array([0, 0, 3, 20_000, 7, 1, 299])

@@ -50,16 +50,20 @@ def test_a_reference_teaches_traffic_only_of_production_and_of_whole_weeks() -> 
 
 
 def test_a_source_of_one_event_a_minute_is_silent_after_thirty_nats_by_hand() -> None:
-    # A negative binomial pane with mean 1 and size 20 is empty with chance (20/21)^20: .976 nats a minute.
-    nats = 20 * math.log(1 + 1 / 20)
-    panes = math.ceil(STALE_NATS / nats)
-    found = feed(arrivals(reference(60), limit=None), *[0] * panes)
-    assert panes == 31
-    assert [len(pane) for pane in found] == [0] * 30 + [1]
-    (said,) = found[-1]
-    assert (said.check, said.level, said.onset, said.threshold) == (Check.FRESHNESS, PAGE, 0, STALE_NATS)
-    assert said.score == pytest.approx(nats * panes)
-    assert said.reason == "no event for 31 minutes"
+    # Like Poisson's a minute is a nat. With size 20 an hour is empty with chance (20/80)^20: 27.7 nats, its first
+    # quarter with (20/35)^20, and of the next hour three minutes make the other 2.3.
+    for size, minutes, nats in ((1e6, 31, 30.0), (20.0, 63, 20 * math.log(4) + 20 * math.log(23 / 20))):
+        found = feed(arrivals(reference(60, size=size), limit=None), *[0] * minutes)
+        assert [len(pane) for pane in found] == [0] * (minutes - 1) + [1]
+        (said,) = found[-1]
+        assert (said.check, said.level, said.onset, said.threshold) == (Check.FRESHNESS, PAGE, 0, STALE_NATS)
+        assert said.score >= nats > STALE_NATS - 1
+        assert said.reason == f"no event for {minutes} minutes"
+
+
+def test_a_lull_of_an_hour_is_usual_where_hours_differ_widely() -> None:
+    assert checks(feed(arrivals(reference(60, size=2.0), limit=None), *[0] * 180)) == []
+    assert Check.FRESHNESS in checks(feed(arrivals(reference(60, size=2.0), limit=None), *[0] * 300))
 
 
 def test_one_event_ends_the_silence() -> None:
@@ -91,8 +95,10 @@ def test_bursts_at_any_hour_are_no_surges_and_that_is_known() -> None:
     assert not arrivals(reference()).bursty
 
 
-def test_an_hour_that_usually_brings_less_than_one_event_tells_of_no_surge() -> None:
+def test_an_hour_that_usually_brings_less_than_one_event_tells_of_a_surge_only_where_traffic_is_steady() -> None:
     assert checks(feed(arrivals(reference(59)), *[30] * 40)) == []
+    assert Check.VOLUME in checks(feed(arrivals(reference(50, size=1e6)), *[30] * 40))
+    assert checks(feed(arrivals(reference(50, size=1e6)), *np.random.default_rng(3).poisson(50 / 60, 5_000))) == []
     assert Check.VOLUME in checks(feed(arrivals(reference(61)), *[30] * 40))
 
 
@@ -129,6 +135,15 @@ def test_volume_is_usual_again_when_the_latest_panes_brought_what_they_should() 
     feed(made, *[100] * 40, start=10 * MINUTE)
     assert 1 / USUAL <= made.came / made.expected <= USUAL
     assert made.usual
+
+
+def test_what_is_no_longer_judged_holds_no_incident_open() -> None:
+    made = arrivals(reference())
+    feed(made, *[100] * 5, *[0] * 5)
+    assert not made.usual
+    bursty = arrivals(reference(60, size=0.5))
+    bursty.came, bursty.expected = made.came, made.expected
+    assert bursty.usual
 
 
 def test_the_margin_to_a_page_shrinks_with_each_odd_pane() -> None:
@@ -179,7 +194,9 @@ def test_silence_is_dated_from_the_first_empty_pane_after_the_last_event(volumes
     run = 0
     for at, (rows, said) in enumerate(zip(volumes, found, strict=True)):
         run = 0 if rows else run + 1
-        nats = run * 20 * math.log(1 + 10 / 20)
+        # The minutes of each hour together: of 10 events each.
+        hours = np.bincount(np.arange(at - run + 1, at + 1) // 60) if run else np.zeros(1)
+        nats = float((20 * np.log1p(10 * hours / 20)).sum())
         assert bool(said) is (run > 0 and nats >= STALE_NATS)
         assert all(finding.onset == (at - run + 1) * MINUTE for finding in said)
 
