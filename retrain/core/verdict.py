@@ -104,6 +104,8 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
             # A few: a reason is a line of a log; all of them are in the numbers.
             return GateVerdict(outcome, "; ".join(reasons[:MOST]) + whom, details)
     judged = f"; none of {len(harm)} segments worse" if harm else ""
+    gone = [f"{one.name} (lost {one.lost:.0%}, p of no gain since {one.since:.2g})" for one in harm if one.p <= level]
+    judged += f" since the change; before it {', '.join(gone[:MOST])}" if gone else ""
     judged += _left_out(details.get("value", {}).get("without_amount", 0), compared)
     return GateVerdict(base.outcome, base.reason + judged + whom, details)
 

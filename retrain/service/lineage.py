@@ -148,8 +148,14 @@ def model_card(
     else:
         about += [f"{gate.outcome.value}: {gate.reason}"]
         segments = gate.numbers.get("segments", [])
-        rows = [f"| {one['name']} | {one['rows']} | {one['lost']:.1%} | {one['p']:.3g} |" for one in segments]
-        head = ["| segment | rows | knowledge lost | p (Holm) |", "|---|---|---|---|"]
+        rows = [
+            f"| {one['name']} | {one['rows']} | {one['lost']:.1%} | {one['p']:.3g} | {one['since']:.3g} |"
+            for one in segments
+        ]
+        head = [
+            "| segment | rows | knowledge lost | p (Holm) | p of no gain since the change |",
+            "|---|---|---|---|---|",
+        ]
         about += ["\n".join([*head, *rows])] if rows else []
         gaps = gate.numbers.get("protected", {})
         about += [f"- {name}: {gap['name']} gap {gap['challenger']:.3f}" for name in gaps for gap in gaps[name]]
