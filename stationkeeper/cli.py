@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
 from types import TracebackType
@@ -129,9 +130,11 @@ def extra_of(module: str) -> str | None:
     """
     top = module.partition(".")[0]
     package = _PACKAGES.get(top, top.replace("_", "-"))
-    found = (re.match(r"([\w-]+).*extra == ['\"]([\w-]+)", one) for one in metadata.requires("stationkeeper") or ())
-    # `demo` is several extras in one: it is named only where no smaller one will do.
-    return min((one[2] for one in found if one and one[1] == package), key=lambda name: name == "demo", default=None)
+    told = (re.match(r"([\w-]+).*extra == ['\"]([\w-]+)", one) for one in metadata.requires("stationkeeper") or ())
+    found = [(one[1], one[2]) for one in told if one]
+    # Some extras hold others, as `demo` and `lightgbm` do: they are named only where no smaller one will do.
+    sizes = Counter(extra for _, extra in found)
+    return min((extra for brings, extra in found if brings == package), key=sizes.__getitem__, default=None)
 
 
 def guarded(call: Callable[..., Any]) -> int:

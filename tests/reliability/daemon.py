@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,12 @@ class Daemon:
     def children(self) -> dict[int, str]:
         """Return the command line of each child process by its id."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
+        found: dict[int, str] = {}
+        for pid in pids:
+            # One that ends between the two looks is no child any more.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        return found
 
     def processor_s(self) -> float:
         """Return the processor time it has used, which other work on the machine does not lengthen."""
