@@ -42,7 +42,8 @@ class OwnTopics:
         notes = map(_read, self._source.notes(sorted({*self._anchors, *inputs})))
         at, ids = max(notes, key=lambda note: note[0], default=(0, {}))
         known = ids | self._ids
-        self._ids = {**ids, **found}
+        # One that is gone at this moment keeps its id: what appears under its name later is another.
+        self._ids = {**known, **found}
         self._noted = ids == self._ids
         self._at = at if self._noted else max(self._now_ms(), at + 1)
         self._refuse([name for name, found_id in found.items() if known.get(name, found_id) != found_id])

@@ -38,3 +38,20 @@ def test_a_topic_that_appears_after_the_start_is_noted_with_the_next_transaction
     log.create("late")
     with pytest.raises(TopicReplaced, match="late"):
         OwnTopics(source, lambda: 8).begin(names, [Partition("in", 0)])
+
+
+def test_a_topic_that_is_gone_while_a_role_begins_anew_keeps_its_id():
+    log, settings = MemoryLog(), KafkaSettings(prefix="own")
+    log.create("in")
+    log.create("state")
+    source = MemorySource(log, settings, "judge")
+    source.subscribe(["in"])
+    source.poll(0, 1)
+    # Nothing is ever noted beside the offsets, as over a client that writes no notes.
+    own = OwnTopics(source, lambda: 7)
+    own.begin(["state"], [Partition("in", 0)])
+    log.delete("state")
+    own.begin(["state"], [Partition("in", 0)])
+    log.create("state")
+    with pytest.raises(TopicReplaced, match="state"):
+        own.begin(["state"], [Partition("in", 0)])
