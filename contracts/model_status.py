@@ -233,7 +233,7 @@ class AdoptionStatus(TypedDict):
 
 
 class TrafficStatus(TypedDict):
-    """Why volume and silence are not judged yet; absent where the champion's traffic is known.
+    """Where volume or silence is not judged, and why; absent where the champion's are judged at every hour.
 
     ``since`` and ``until`` (ms) are when live panes began to teach the week, and when they will have; absent where
     nothing came yet, or nothing is learned at all.

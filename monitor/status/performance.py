@@ -100,13 +100,15 @@ def fairness_samples(model: str, version: str, gaps: Sequence[FairnessStatus]) -
 
 
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
-    """Return why the champion's volume and silence are not judged, or not yet; None where its traffic is known."""
+    """Return where the champion's volume or silence is not judged, and why; None where both are at every hour."""
     for key, watch in judge.watches.items():
         if key.version != champion or key.segment:
             continue
         if watch.quality.arrivals.bursty:
             return {"reason": "unknown: rows come in bursts at any hour; stale_after says after which silence to page"}
         if watch.quality.arrivals.known:
+            if quiet := watch.quality.arrivals.quiet_hours:
+                return {"reason": f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane"}
             continue
         if watch.reference.source == TRAINING:
             why = "the rows of training say nothing of traffic"

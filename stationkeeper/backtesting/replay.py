@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import Measure, labels_in_order
+from stationkeeper.monitor.core.quality import Arrivals
 from stationkeeper.monitor.core.reference import (
     Reference,
     Task,
@@ -247,9 +248,9 @@ class Replay:
                 self.alarmed(line)
             found += map(watch.learn, labels.mature(pane.start, pane.last_row))
             yield done, _joined(found)
-        self._note_unjudged(done, bursty=watch.quality.arrivals.bursty)
+        self._note_unjudged(done, watch.quality.arrivals)
 
-    def _note_unjudged(self, done: int, *, bursty: bool) -> None:
+    def _note_unjudged(self, done: int, arrivals: Arrivals) -> None:
         """Say what a live stream would not have judged by now either."""
         notes, table = self.summary.notes, self.table
         self.summary.measures = self._labels.measured()
@@ -258,8 +259,10 @@ class Replay:
                 f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
             )
             notes.append(f"the last {len(table) - done} rows, from {since}, are not judged: their pane is not over")
-        if bursty:
+        if arrivals.bursty:
             notes.append("volume and silence are not judged: rows come in bursts at any hour")
+        elif quiet := arrivals.quiet_hours:
+            notes.append(f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane")
         notes += self._labels.notes()
 
     def _watch(self, reference: Reference) -> Watch:

@@ -252,6 +252,9 @@ def _replay(
     try:
         while thread.is_alive():
             observer.turn(0.25)
+            # A read returns with the first record, hundreds of times a second while many come; ten looks a second tell
+            # the story as well and leave the roles the processor.
+            stop.wait(0.1)
             onset = scenario.plot.onset_ms
             if onset is not None and not onset_shown and driver.progress.time_ms >= onset:
                 lines.write(onset, f"▸ {scenario.plot.onset_text} (planted)", "magenta")

@@ -107,6 +107,7 @@ class Arrivals:
             mean = np.maximum(self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS), SMALLEST_MEAN)
             if _tells(mean, self._traffic.size):
                 self.volume = VolumeDetector(VolumeModel(mean, self._traffic.size), limit)
+        self._budgeted = limit is not None or self._traffic is None
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
             self.learned = LearnedTraffic(learn_traffic, timezone)
@@ -133,6 +134,20 @@ class Arrivals:
     def bursty(self) -> bool:
         """Whether rows come in bursts that no hour of the week tells, so that neither volume nor silence is judged."""
         return in_bursts(self._traffic)
+
+    @property
+    def quiet_hours(self) -> int:
+        """How many of the 168 hours of the week bring too few events a pane for volume to be judged, where it is known.
+
+        Silence is judged in them all the same.
+        """
+        if self._traffic is None or self.bursty or not self._budgeted:
+            return 0
+        if self.volume is None:
+            return HOURS_OF_WEEK
+        model, sizes = self.volume.model, self.volume.sizes
+        told = (model.mean >= QUIET) | ((model.size if sizes is None else sizes) >= STEADY)
+        return HOURS_OF_WEEK - int(np.count_nonzero(np.broadcast_to(told, HOURS_OF_WEEK)))
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
         """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""

@@ -1,5 +1,7 @@
 """The life of a reference at the judge: adopted from live panes, taken over at a promotion, replaced at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import PaneDelta, pack
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit, may_take_over
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS
-from stationkeeper.monitor.core.reference import Reference, dump, profile
+from stationkeeper.monitor.core.reference import Reference, TrafficProfile, dump, profile
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.page.model import model_page
 from stationkeeper.streams.ports import Restored
@@ -83,6 +85,19 @@ def test_why_volume_is_not_judged_yet_is_shown_with_since_and_until():
     run(never, range(30))
     assert "learn_traffic: 0d lets live panes teach none" in model(never)["traffic"]["reason"]
     assert "since" not in model(never)["traffic"]
+
+
+def test_in_how_many_hours_volume_is_not_judged_is_shown():
+    busy = np.full(168, 6_000.0)
+    busy[:40] = 30.0
+    known = replace(adopt(REFERENCE, columns_of(5_000, 99, 0.0), Timeline.of_rows(5_000, 50)), source="history")
+    bench = Bench()
+    taught = replace(known, traffic=TrafficProfile(busy, 20.0, MINUTE))
+    bench.judge.table(TOPICS.references.name, b"fraud/1", dump(taught).encode())
+    run(bench, range(3))
+    told = "volume is not judged in 40 of the week's 168 hours: too few rows a pane"
+    assert model(bench)["traffic"] == {"reason": told}
+    check(bench.judge.status())
 
 
 def test_whose_clock_tells_the_hours_is_shown():

@@ -1,6 +1,7 @@
 """Whether events arrive: silence becomes evidence, and volume is judged by its hour."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,20 @@ def test_an_hour_that_usually_brings_less_than_one_event_tells_of_a_surge_only_w
     assert Check.VOLUME in checks(feed(arrivals(reference(50, size=1e6)), *[30] * 40))
     assert checks(feed(arrivals(reference(50, size=1e6)), *np.random.default_rng(3).poisson(50 / 60, 5_000))) == []
     assert Check.VOLUME in checks(feed(arrivals(reference(61)), *[30] * 40))
+
+
+def test_how_many_hours_are_too_quiet_for_volume_is_known() -> None:
+    day = np.full(HOURS_OF_WEEK, 6_000.0)
+    day[:40] = 30.0
+    nights = replace(reference(), traffic=TrafficProfile(day, 20.0, MINUTE))
+    assert arrivals(nights).quiet_hours == 40
+    # Events that come by chance alone are told at any rate.
+    assert arrivals(replace(nights, traffic=TrafficProfile(day, 1e6, MINUTE))).quiet_hours == 0
+    assert arrivals(reference(30)).quiet_hours == HOURS_OF_WEEK
+    # Nothing is judged there for other reasons, which are told instead.
+    assert arrivals(reference(30, size=0.1)).quiet_hours == 0
+    assert arrivals(reference(30), limit=None).quiet_hours == 0
+    assert arrivals(reference(source=TRAINING)).quiet_hours == 0
 
 
 def test_a_silent_segment_warns_and_a_silent_model_pages() -> None:
