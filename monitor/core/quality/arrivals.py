@@ -79,6 +79,24 @@ def _nats(usual: float, size: float, since: int, pane: Pane) -> float:
     return now - before
 
 
+def _silence(pane: Pane, since: int, score: float, limit: float, level: int) -> Finding:
+    return Finding(
+        subject="events",
+        type=SubjectType.QUALITY,
+        kind=VerdictKind.DATA_QUALITY,
+        level=level,
+        score=score,
+        threshold=limit,
+        onset=since,
+        rows=0,
+        cause=Cause.QUALITY,
+        reason=f"no event for {(pane.end - since) / 60_000:.0f} minutes",
+        check=Check.FRESHNESS,
+        effect=1.0,
+        budgeted=False,
+    )
+
+
 class Arrivals:
     """Volume and freshness of one watch's events, by what the reference or live panes teach of traffic."""
 
@@ -265,10 +283,9 @@ class Arrivals:
 
     def _freshness(self, pane: Pane) -> list[Finding]:
         self.silent_since = pane.start if self.silent_since is None else self.silent_since
-        silence = pane.end - self.silent_since
         score, limit = 0.0, STALE_NATS
         if self._stale_after is not None:
-            score, limit = float(silence), float(self._stale_after)
+            score, limit = float(pane.end - self.silent_since), float(self._stale_after)
         # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
         elif self._traffic is not None and not self.bursty:
             usual = float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)])
@@ -276,21 +293,5 @@ class Arrivals:
         if score < limit or limit <= 0:
             return []
         self._drops.outage()
-        return [
-            Finding(
-                subject="events",
-                type=SubjectType.QUALITY,
-                kind=VerdictKind.DATA_QUALITY,
-                # A segment may be silent by itself (a shop closes); silence of all traffic is an outage.
-                level=PAGE if self._whole else WARN,
-                score=score,
-                threshold=limit,
-                onset=self.silent_since,
-                rows=0,
-                cause=Cause.QUALITY,
-                reason=f"no event for {silence / 60_000:.0f} minutes",
-                check=Check.FRESHNESS,
-                effect=1.0,
-                budgeted=False,
-            )
-        ]
+        # A segment may be silent by itself (a shop closes); silence of all traffic is an outage.
+        return [_silence(pane, self.silent_since, score, limit, PAGE if self._whole else WARN)]
