@@ -220,7 +220,8 @@ class Watch:
             self.period.restore(state.adoption)
         if self.season is not None and state.season is not None:
             self.season.restore(state.season)
-            self.judge_by(self.season.reference())
+            if self.season.steps:
+                self.judge_by(self.season.reference())
         self.end, self.rows = state.end, state.rows
         self.lifecycle.restore(state.desk)
         self.window.restore(state.window)
@@ -308,10 +309,13 @@ def settled(watch: Watch, pane: Pane, changes: IncidentChanges, *, holiday: bool
 
 def refit(watch: Watch, season: SlowSeason) -> None:
     """Judge by the reference as it is followed now: evidence stays, and bags begin anew where it has moved."""
-    states = [drift.renewed(season.changed) for drift in watch.drifts]
+    before = watch.drifts
+    states = [drift.renewed(season.changed) for drift in before]
     watch.judge_by(season.reference())
-    for drift, state in zip(watch.drifts, states, strict=True):
+    for drift, state, told in zip(watch.drifts, states, before, strict=True):
         drift.restore(state)
+        # What the pane said is still what the last pane said.
+        drift.scores, drift.shifted = told.scores, told.shifted
 
 
 def broken_in_truth(watch: Watch, findings: list[Finding], now: int) -> list[Finding]:

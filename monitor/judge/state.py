@@ -202,7 +202,7 @@ def format_of(judge: ModelJudge) -> int:
         zones.add(watch.reference.timezone)
         if watch.period is not None:
             zones.add(watch.period.timezone)
-    if any(watch.season is not None and len(watch.season.steps) > 1 for watch in judge.watches.values()):
+    if any(watch.season is not None and watch.season.steps for watch in judge.watches.values()):
         return FORMAT
     return ZONED if zones != {UTC_ZONE} or comparing(judge.watches) else PLAIN
 

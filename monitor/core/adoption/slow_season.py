@@ -9,7 +9,6 @@ and Stein 1961; the shrinkage of `season`).
 """
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -62,8 +61,9 @@ class SlowSeasonState(State, frozen=True):
     """The running week: its first and its open day (-1: none), the day's counts, and sums over the days before.
 
     ``counts`` int64[K] are in coarse cells of all subjects, ``rows`` int64[strata]; ``sums``, ``squares``, ``lags`` and
-    ``last`` float32[C] in their waves and values; ``stained``, ``weight`` and ``weight2`` by subject. ``steps`` are
-    times (ms) and what was followed from then on.
+    ``last`` float32[C] in their waves and values; ``stained``, ``weight``, ``weight2`` and ``pairs`` (of days in a row)
+    by subject; builds before 1 December 2026 lack ``pairs``. ``steps`` are times (ms) and by what the subjects that
+    moved then were followed from there on.
     """
 
     begin: int
@@ -78,6 +78,7 @@ class SlowSeasonState(State, frozen=True):
     weight: Floats
     weight2: Floats
     steps: list[tuple[int, Followed]]
+    pairs: Floats | None = None
 
 
 def move_of(mean: Floats, square: Floats, lagged: Floats, days: float, followed: Floats) -> Floats:
@@ -144,15 +145,15 @@ def tilted(subject: ReferenceSubject, followed: Floats | NDArray[Any]) -> Refere
         )
 
     strata = moved(subject.strata) if len(subject.strata) else subject.strata
-    return replace(subject, counts=moved(subject.counts[None, :])[0], strata=strata)
+    return subject.with_counts(moved(subject.counts[None, :])[0], strata)
 
 
 class SlowSeason:
     """Sums calm days against the reference, and says once a week how far to follow them.
 
-    A subject's day counts where nothing of it was open; ``steps`` keep the last states, to which an incident that began
-    before goes back, and ``changed`` names what the latest of them moved. O(cells) a pane; a week costs one plan of the
-    detectors where a subject moves.
+    A subject's day counts where nothing of it was open; ``steps`` keep the last states of each subject that moved, to
+    which an incident that began before goes back, and ``changed`` names what moved last. O(cells) a pane; a week costs
+    one plan of the detectors where a subject moves.
     """
 
     def __init__(self, base: Reference, delta: float, *, still: bool = False) -> None:
@@ -171,21 +172,17 @@ class SlowSeason:
             self._index[base.layout[subject.name].histogram] = subject.grid + cells.start
         self._at = {subject.name: i for i, subject in enumerate(watched)}
         self.begin = self.day = -1
-        # The first is what was before any week: nothing.
-        self.steps: list[tuple[int, Followed]] = [(0, {})]
+        # By subject, the oldest first; that is what was before any week, which is nothing.
+        self.steps: dict[str, list[tuple[int, NDArray[Any]]]] = {}
+        self.followed: Followed = {}
         self.changed: frozenset[str] = frozenset()
         size = self._waves[-1].stop
         self._sums, self._squares, self._lags, self._last = (np.zeros(size, np.float32) for _ in range(4))
-        self._weight, self._weight2 = np.zeros(len(watched)), np.zeros(len(watched))
+        self._weight, self._weight2, self._pairs = (np.zeros(len(watched)) for _ in range(3))
         self._counts: Counts
         self._rows: Counts
         self._stained: NDArray[np.bool_]
         self._open_day()
-
-    @property
-    def followed(self) -> Mapping[str, NDArray[Any]]:
-        """By how much each subject that was moved is followed."""
-        return self.steps[-1][1]
 
     def moved(self, name: str) -> float:
         """Return how far the reference of a subject has moved (TV)."""
@@ -198,10 +195,7 @@ class SlowSeason:
 
     def renewed(self) -> dict[str, int]:
         """Return when each subject was last moved: what came before is in no bag."""
-        found = dict.fromkeys(self.steps[0][1], self.steps[0][0])
-        for (_, before), (at, followed) in pairwise(self.steps):
-            found |= dict.fromkeys(_differing(before, followed), at)
-        return found
+        return {name: mine[-1][0] for name, mine in self.steps.items()}
 
     def add(self, pane: Pane, held: Iterable[str]) -> None:
         """Count a closed pane with rows; ``held`` are the subjects of which something is open."""
@@ -233,9 +227,9 @@ class SlowSeason:
             if name not in calm or weight < LEAST_DAYS:
                 continue
             before = np.asarray(there.get(name, np.zeros(place.stop - place.start)), np.float64)
-            mean, square, lagged = (
-                sums[place].astype(np.float64) / weight for sums in (self._sums, self._squares, self._lags)
-            )
+            mean, square = (sums[place].astype(np.float64) / weight for sums in (self._sums, self._squares))
+            # Fewer than days: a week begins, and goes on behind a day that was left out, without one before.
+            lagged = self._lags[place].astype(np.float64) / max(float(self._pairs[i]), 1e-12)
             move = move_of(mean, square, lagged, weight**2 / float(self._weight2[i]), before)
             if move.any():
                 there[name] = within(subject, before, move, self.delta).astype(np.float32)
@@ -246,6 +240,7 @@ class SlowSeason:
             self._lags * np.float32(_FADE),
         )
         self._weight, self._weight2 = self._weight * _FADE, self._weight2 * _FADE**2
+        self._pairs = self._pairs * _FADE
         return self._go(start, there)
 
     def withdraw(self, onsets: Mapping[str, int], now: int) -> bool:
@@ -256,10 +251,12 @@ class SlowSeason:
             self._stained[i] = True
             for sums in (self._sums, self._squares, self._lags, self._last):
                 sums[self._waves[i]] = 0
-            self._weight[i] = self._weight2[i] = 0
-            then = next((old for at, old in reversed(self.steps) if at <= onsets[name]), self.steps[0][1])
-            there.pop(name, None)
-            there |= {name: then[name]} if name in then else {}
+            self._weight[i] = self._weight2[i] = self._pairs[i] = 0
+            mine = self.steps.get(name, [])
+            before = [one for one in mine if one[0] <= onsets[name]] or mine[:1]
+            if before and not np.array_equal(before[-1][1], mine[-1][1]):
+                # What came since is undone, and is none of the states to go back to.
+                self.steps[name], there[name] = before, before[-1][1]
         return self._go(now, there)
 
     def state(self) -> SlowSeasonState:
@@ -276,26 +273,39 @@ class SlowSeason:
             last=self._last.copy(),
             weight=self._weight.copy(),
             weight2=self._weight2.copy(),
-            steps=list(self.steps),
+            pairs=self._pairs.copy(),
+            steps=_by_time(self.steps),
         )
 
     def restore(self, state: SlowSeasonState) -> None:
         """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""
         if state.sums.shape != self._sums.shape or state.rows.shape != self._rows.shape:
             raise ValueError(f"a slow season of {state.sums.shape} waves does not fit {self._sums.shape}")
-        self.begin, self.day, self.steps = state.begin, state.day, list(state.steps)
+        for at, moved in state.steps:
+            for name, followed in moved.items():
+                self.steps.setdefault(name, []).append((at, followed))
+        self.followed = {name: mine[-1][1] for name, mine in self.steps.items() if mine[-1][1].any()}
+        if self.still:
+            # Of the week that was under way nothing is left either: followed again, it begins then.
+            for name in self.followed:
+                self.steps[name].append((self.steps[name][-1][0], np.zeros_like(self.followed[name])))
+            self.changed, self.followed = frozenset(self.followed), {}
+            return
+        self.begin, self.day = state.begin, state.day
         self._counts, self._rows, self._stained = state.counts.copy(), state.rows.copy(), state.stained.copy()
         self._sums, self._squares = state.sums.copy(), state.squares.copy()
         self._lags, self._last = state.lags.copy(), state.last.copy()
         self._weight, self._weight2 = state.weight.copy(), state.weight2.copy()
-        if self.still:
-            self._go(self.steps[-1][0], {})
+        self._pairs = (state.weight if state.pairs is None else state.pairs).copy()
 
     def _go(self, now: int, there: Followed) -> bool:
         """Follow ``there`` from now on, where it differs from what is followed."""
+        there = {name: followed for name, followed in there.items() if followed.any()}
         self.changed = frozenset(_differing(self.followed, there))
-        if self.changed:
-            self.steps = [*self.steps[-_KEPT:], (now, there)]
+        for name in self.changed:
+            followed = there[name] if name in there else np.zeros_like(self.followed[name])
+            self.steps[name] = [*self.steps.get(name, [(0, np.zeros_like(followed))])[-_KEPT:], (now, followed)]
+        self.followed = there
         return bool(self.changed)
 
     def _expected(self, subject: ReferenceSubject) -> Floats:
@@ -304,10 +314,13 @@ class SlowSeason:
         Worked out once a day and not kept: of 50 models of 200 features by hour of the week that were 270 MB, and half
         of the time in which a judge restores.
         """
-        strata = coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
+        hours = subject.strata if len(subject.strata) else subject.counts[None, :]
+        rows = self._rows.reshape(-1, len(hours)).sum(axis=0)
+        # A day has a seventh of the hours of the week.
+        came = np.flatnonzero(rows)
+        strata = coarse_cells(subject, hours[came])
         mixes = strata / np.maximum(strata.sum(axis=1, keepdims=True), 1)
-        rows = self._rows.reshape(-1, len(mixes)).sum(axis=0)
-        return np.asarray((rows / max(int(rows.sum()), 1)) @ mixes, np.float64)
+        return np.asarray((rows[came] / max(int(rows.sum()), 1)) @ mixes, np.float64)
 
     def _close(self) -> None:
         """The open day is over: its subjects that were calm join the week."""
@@ -323,6 +336,7 @@ class SlowSeason:
             self._sums[place] += one
             self._squares[place] += one * one
             self._lags[place] += one * self._last[place]
+            self._pairs[i] += self._last[place].any()
             self._last[place] = one
             self._weight[i] += 1
             self._weight2[i] += 1
@@ -332,6 +346,14 @@ class SlowSeason:
         self._counts = np.zeros(self._cells[-1].stop, np.int64)
         self._rows = np.zeros(self._strata, np.int64)
         self._stained = np.zeros(len(self._cells), bool)
+
+
+def _by_time(steps: Mapping[str, Iterable[tuple[int, NDArray[Any]]]]) -> list[tuple[int, Followed]]:
+    found: dict[int, Followed] = {}
+    for name in sorted(steps):
+        for at, followed in steps[name]:
+            found.setdefault(at, {})[name] = followed
+    return [(at, found[at]) for at in sorted(found)]
 
 
 def _slices(sizes: Iterable[int]) -> list[slice]:

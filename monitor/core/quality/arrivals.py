@@ -252,9 +252,9 @@ class Arrivals:
         stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
         usual = float(self.volume.model.mean[stratum])
         size = self.volume.model.size if self.volume.sizes is None else float(self.volume.sizes[stratum])
-        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
         if not _tells(usual, size):
             return []
+        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
         # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
         self._empty_nats = size * float(np.log1p(usual / size))
         scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)

@@ -94,6 +94,15 @@ class ReferenceSubject:
             cut_grids([self])
         return np.arange(self.cells.count) if self._grid is None else self._grid
 
+    def with_counts(self, counts: Counts, strata: Counts) -> "ReferenceSubject":
+        """Return the subject with other counts in the same cells, coarse ones too: what was summed by them still fits.
+
+        Cut anew, a number of few values gets another number of coarse cells.
+        """
+        made = replace(self, counts=counts, strata=strata)
+        object.__setattr__(made, "_grid", self.grid)
+        return made
+
     @property
     def missing_share(self) -> float:
         """Share of the reference without a usable value."""

@@ -158,7 +158,7 @@ def test_a_reference_that_followed_a_season_is_of_a_format_that_builds_before_re
     subject = watch.season.base.watched[0]
     watch.season.withdraw({}, 0)
     assert FORMAT not in formats(bench).values()
-    watch.season.steps.append((1, {subject.name: np.zeros(len(waves_of(subject)), np.float32)}))
+    watch.season._go(1, {subject.name: np.full(len(waves_of(subject)), 0.001, np.float32)})
     run(bench, range(3, 4))
     assert FORMAT in formats(bench).values()
     again = Bench(bench)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.column import categories, numbers
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.monitor.core.adoption import slow_season
 from stationkeeper.monitor.core.adoption.slow_season import (
     SlowSeason,
     move_of,
@@ -122,6 +124,87 @@ def test_a_slow_drift_without_end_is_told_once_it_has_been_followed_far_enough()
     pages = [one for one in said if one.level is Level.PAGE]
     assert len(pages) == 1
     assert pages[0].time.timestamp() * 1000 > MONDAY + (PAST + 20 * WEEK) * DAY
+
+
+def halves(reference: Reference | None, day: int, mean: float) -> Pane:
+    """A day of a number of few values; its coarse cells are as many as its values."""
+    assert reference is not None
+    values = numbers(np.round(2 * (np.random.default_rng([1, day]).normal(size=ROWS) + mean)) / 2)
+    (counts,) = reference.layout.tally({"x": values}, np.zeros(ROWS, np.int64), np.array([ROWS]))
+    return Pane(MONDAY + (PAST + day) * DAY, DAY, ROWS, counts)
+
+
+def test_a_number_of_few_values_pages_from_where_it_began():
+    """Its coarse cells, cut anew from what was followed, were others: the page could not be said, at any restart."""
+    at = np.repeat(np.arange(PAST), ROWS)
+    x = np.round(2 * np.random.default_rng(1).normal(size=len(at))) / 2
+    reference = profile({"x": x, "t": MONDAY + at * DAY}, time="t", pane="1d")
+    watch = Watch(reference, settings=WatchSettings())
+    said: list[Verdict] = []
+    for day in range(25):
+        said += watch.step(halves(reference, day, 0.05 * day / WEEK)).verdicts
+        if said and said[-1].level is Level.PAGE:
+            break
+    assert said[-1].level is Level.PAGE
+    # What the pane said is shown as it was said, though it is compared with what was before the drift.
+    assert watch.drifts[0].evidence("x")[0] > 10
+    assert season_of(watch).renewed() == {"x": watch.end}
+    assert np.array_equal(watch.reference.by_name["x"].grid, reference.by_name["x"].grid)
+
+
+def test_many_subjects_go_back_to_where_each_began_though_they_are_told_one_by_one():
+    rng = np.random.default_rng(1)
+    at = np.repeat(np.arange(PAST), ROWS)
+    names = [f"x{i}" for i in range(6)]
+    made = profile({**{name: rng.normal(size=len(at)) for name in names}, "t": MONDAY + at * DAY}, time="t", pane="1d")
+    season = SlowSeason(made, 0.02)
+    size = len(waves_of(made.by_name["x0"]))
+    for week in (1, 2, 3):
+        season._go(MONDAY + 7 * week * DAY, {name: np.eye(1, size, 0, np.float32)[0] * week / 100 for name in names})
+    onset, now = MONDAY + 19 * DAY, MONDAY + 25 * DAY
+    for minute, name in enumerate(names):
+        assert season.withdraw({name: onset}, now + minute)
+        assert season.changed == {name}
+    assert {round(float(season.followed[name][0]), 3) for name in names} == {0.02}
+    assert season.renewed() == {name: now + minute for minute, name in enumerate(names)}
+    again = SlowSeason(made, 0.02)
+    again.restore(season.state())
+    assert again.renewed() == season.renewed()
+    assert not again.withdraw({"x0": onset}, now + 9)
+    assert again.withdraw({"x0": MONDAY + 8 * DAY}, now + 9)
+    assert round(float(again.followed["x0"][0]), 3) == 0.01
+    # Of one that began before all that is known, nothing that was followed stays.
+    assert again.withdraw({"x0": MONDAY}, now + 10)
+    assert "x0" not in again.followed
+
+
+def test_a_day_without_one_before_it_says_nothing_of_how_days_follow_each_other(monkeypatch: pytest.MonkeyPatch):
+    """Seven equal days have six pairs: the mean of c_d c_(d-1) is that of c_d^2."""
+    seen: list[Any] = []
+
+    def asked(*told: Any) -> Any:
+        seen.append(told)
+        return told[0]
+
+    monkeypatch.setattr(slow_season, "move_of", asked)
+    season = SlowSeason(known(), 0.02)
+    for day in range(WEEK):
+        season.add(replace(pane_of(known(), 0, 0.1), start=MONDAY + (PAST + day) * DAY), ())
+    season.step(MONDAY + (PAST + WEEK) * DAY, {"x"})
+    ((mean, square, lagged, days, _),) = seen
+    assert days == WEEK
+    assert np.allclose(square, mean**2)
+    assert np.allclose(lagged, square)
+
+
+def test_a_week_that_was_under_way_when_following_was_switched_off_is_not_followed_later():
+    watch, _ = lived([0.05] * 5)
+    off = Watch(known(), settings=WatchSettings(follow_seasons=False))
+    off.restore(read_back(watch.state()))
+    on = SlowSeason(known(), 0.02)
+    on.restore(season_of(off).state())
+    assert not on.over(MONDAY + (PAST + 100) * DAY)
+    assert on.state().weight.sum() == 0
 
 
 def test_days_that_only_differ_move_nothing_far():

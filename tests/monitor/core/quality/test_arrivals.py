@@ -152,6 +152,22 @@ def test_volume_is_usual_again_when_the_latest_panes_brought_what_they_should() 
     assert made.usual
 
 
+def test_quiet_nights_do_not_end_a_loss_that_lasts() -> None:
+    """Half of 20 a minute is lost for two days; by night .4 a minute come, of which any ten may look usual."""
+    hours = np.arange(HOURS_OF_WEEK) % 24
+    by_hour = np.where((hours >= 7) & (hours < 21), 1_200.0, 24.0)
+    made = arrivals(replace(reference(), traffic=TrafficProfile(by_hour, 50.0, MINUTE)))
+    # The clock of hours of the week begins with a Monday; the epoch was a Thursday.
+    start, rng = 4 * DAY_MS, np.random.default_rng(1)
+    back = []
+    for minute in range(2 * 1_440):
+        lost = 0.5 if minute >= 600 else 1.0
+        feed(made, int(rng.poisson(by_hour[minute // 60] / 60 * lost)), start=start + minute * MINUTE)
+        if minute >= 700 and made.usual:
+            back.append(minute)
+    assert not back
+
+
 def test_what_is_no_longer_judged_holds_no_incident_open() -> None:
     made = arrivals(reference())
     feed(made, *[100] * 5, *[0] * 5)
