@@ -14,7 +14,7 @@ from stationkeeper.retrain.core.measures import Flags, Floats
 from stationkeeper.retrain.core.segments import Texts
 
 EXPECTED = 10
-"""Labels that an action's rows would have at the share of the action that is labelled best, below which nothing is said
+"""Labels that an action's rows would have at the share of the action most labels come from, below which nothing is said
 of it, chosen: where ten are due, chance leaves at most one in one of two thousand cases."""
 
 LEAST = 0.1
@@ -88,9 +88,12 @@ def shut_words(shut: Sequence[ActionLabels]) -> str:
 def shut_actions(actions: Sequence[ActionLabels]) -> tuple[ActionLabels, ...]:
     """Return the actions whose rows never get a label, most rows first.
 
-    By hand: 900 of 1 000 approved payments have one and 3 of 200 blocked ones, where 180 were due and 18 would do.
+    Measured by the action that most labels come from: where some of a stream are labelled and a few reviewed in full,
+    the stream is not shut. By hand: 900 of 1 000 approved payments have one and 3 of 200 blocked ones, where 180 were
+    due and 18 would do.
     """
-    best = max((one.labelled / one.rows for one in actions if one.labelled >= EXPECTED), default=0.0)
+    most = max(actions, key=lambda one: (one.labelled, one.action), default=None)
+    best = most.labelled / most.rows if most is not None and most.labelled >= EXPECTED else 0.0
     found = [one for one in actions if best * one.rows >= EXPECTED and one.labelled <= LEAST * best * one.rows]
     return tuple(sorted(found, key=lambda one: (-one.rows, one.action)))
 
@@ -163,7 +166,7 @@ def select(labelled: Flags, ripe: Flags, actions: Texts, drawn: Floats, scores: 
 
     ``ripe`` marks matured rows since the change, ``actions`` is "" and ``drawn`` (the action's probability) NaN where
     the event has none, ``scores`` are the champion's. An action that is shut is weighed up by rows of the others;
-    where one is drawn with certainty, or nobody knows how, nobody stands for its rows.
+    where one is drawn with certainty, or nobody knows how, or another is shut too, nobody stands for its rows.
     """
     shut = shut_actions(count_actions(actions[ripe], labelled[ripe]))
     weights, unlabelled = np.ones(len(labelled)), ripe & ~labelled
@@ -179,8 +182,10 @@ def select(labelled: Flags, ripe: Flags, actions: Texts, drawn: Floats, scores: 
     if not (through & ripe).any() or (through & ripe & ~known).sum() > MOST_UNDRAWN * (through & ripe).sum():
         return Selected(Selection(rows, told, shut, int(unseen.sum())), weights, unseen)
     weights[weighed], bound, clipped = inverse_weights(drawn[weighed])
-    # 1 - p is the chance of any other action: below one in `bound` the rows that took it cannot weigh enough.
-    unseen &= ~(known & (1.0 - drawn >= 1.0 / bound))
+    # 1 - p is the chance of any other action, and says how often an open one was taken only where one alone is shut;
+    # below one in `bound` the rows that took it cannot weigh enough.
+    if len(shut) == 1:
+        unseen &= ~(known & (1.0 - drawn >= 1.0 / bound))
     since = weighed & ripe
     found = Selection(
         rows, told, shut, int(unseen.sum()), int(weighed.sum()), round(effective_rows(weights[since]), 1), clipped

@@ -24,6 +24,11 @@ MOST_SEGMENTS = 20
 and a feature of a thousand values has few rows in each."""
 
 
+WIDEST = 64
+"""Letters of an action or of a segment's value that count, chosen as longer than a name: numpy gives each row the width
+of the longest, and of a million rows one text of 10 000 letters would make 40 GB."""
+
+
 class BadData(ValueError):
     """Rows that cannot be trained on; the message names the column or label and what to do."""
 
@@ -93,7 +98,9 @@ class TrainingTable:
             positive=chosen,
             groups=_groups(rows, *segments),
             others=rows.select(name for name in others if name in _features(rows)),
-            actions=rows[ACTION].fill_null("").to_numpy().astype(str) if ACTION in rows.columns else np.full(n, ""),
+            actions=rows[ACTION].fill_null("").str.slice(0, WIDEST).to_numpy().astype(str)
+            if ACTION in rows.columns
+            else np.full(n, ""),
             drawn=rows[DRAWN].fill_null(float("nan")).to_numpy() if DRAWN in rows.columns else np.full(n, np.nan),
         )
 
@@ -159,7 +166,7 @@ def _groups(
         segments = tuple(name for name in few if 2 <= rows[name].n_unique() <= MOST_SEGMENTS)
     chosen = [name for name in present if name in (*segments, *protected)]
     # A missing value is a segment as well, and often the one that is treated worst.
-    found = rows.select([pl.col(name).cast(pl.String).fill_null("missing") for name in chosen])
+    found = rows.select([pl.col(name).cast(pl.String).str.slice(0, WIDEST).fill_null("missing") for name in chosen])
     return found.with_columns(_ranks(found[name]) for name in chosen if name in sensitive)
 
 

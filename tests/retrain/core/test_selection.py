@@ -74,6 +74,18 @@ def test_nobody_stands_for_rows_that_had_no_chance_of_another_action(explored: f
     assert "rows without a label have none that stands for them" in one.selection.words()
 
 
+def test_nobody_stands_for_rows_whose_other_chance_was_an_action_that_is_shut_too():
+    """Above .9 a coin blocks or holds, and neither is ever labelled: 1 - p is the chance of the other shut one."""
+    rng = np.random.default_rng(0)
+    scores = rng.random(N)
+    high = scores > 0.9
+    actions = np.where(high, np.where(rng.random(N) < 0.5, "block", "hold"), "approve").astype(str)
+    one = select(actions == "approve", np.ones(N, bool), actions, np.where(high, 0.5, 1.0), scores)
+    assert one is not None
+    assert one.selection.unseen == high.sum()
+    assert np.array_equal(one.unseen, high)
+
+
 def test_without_probabilities_nothing_is_weighed_and_it_is_said():
     few = payments()["drawn"].copy()
     few[::10] = np.nan
@@ -124,6 +136,10 @@ def test_an_action_is_shut_where_its_labels_were_due_and_did_not_come():
     # Of eleven rows 9.9 labels were due: too few to tell.
     assert shut_actions([approved, ActionLabels("block", 11, 0)]) == ()
     assert shut_actions([ActionLabels("block", 200, 0)]) == ()
+    # Where a sample of the stream is labelled and a few are reviewed in full, the stream is not shut.
+    sampled, reviewed = ActionLabels("approve", 100_000, 9_000), ActionLabels("review", 40, 40)
+    assert shut_actions([sampled, reviewed]) == ()
+    assert shut_actions([sampled, reviewed, ActionLabels("block", 1_000, 9)]) == (ActionLabels("block", 1_000, 9),)
 
 
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=200))

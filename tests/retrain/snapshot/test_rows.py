@@ -3,6 +3,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -15,11 +16,12 @@ from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
 from stationkeeper.retrain.core.selection import ActionLabels
 from stationkeeper.retrain.snapshot import TrainingTable
-from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
+from stationkeeper.retrain.snapshot.events import ACTION, EVENT_ID, LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore, merge_base
+from stationkeeper.retrain.snapshot.table import WIDEST
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Partition
@@ -314,6 +316,19 @@ def test_values_of_a_sensitive_feature_name_no_segment(name: str):
     assert set(table.groups["region"]) == {"n", "s"}
     model = {"predictions": "p", "labels": "l", "sensitive": ["faith"], "retrain": {}}
     assert Config.model_validate({"models": {"m": model}}).models["m"].retraining().gate.sensitive == ("faith",)
+
+
+def test_one_long_action_or_segment_does_not_make_every_row_as_wide():
+    """Numpy gives each row the width of the longest: 10 000 letters are 40 kB a row."""
+    long = ["x" * 10_000, *(["eu", "us"] * 30)[1:]]
+    frame = pl.DataFrame(
+        {EVENT_ID: [f"{i}" for i in range(60)], TIME: range(60), LABEL: ["true", "false"] * 30, ACTION: long}
+        | {"region": long, "x": [float(i) for i in range(60)]},
+    )
+    table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(("region",), (), ()))
+    assert set(table.actions) == {"x" * WIDEST, "eu", "us"}
+    assert table.actions.itemsize == 4 * WIDEST
+    assert set(table.groups_at(np.arange(60))["region"]) == {"x" * WIDEST, "eu", "us"}
 
 
 def test_maturity_is_the_age_by_which_labels_have_come(log: MemoryLog):
