@@ -83,6 +83,7 @@ _MOST_DOUBLINGS = 10
 # records next, so that two slow turns in a row still leave half of the time; one below the second takes twice as many.
 # Apart by four, as a size that was doubled must not be halved at once.
 _SLOW_TURN, _QUICK_TURN = 1 / 4, 1 / 16
+_FORGOTTEN = "docs/operations.md, offsets that cannot be read"
 # Of the session: a little more than the tenth of it that lies between two heartbeats.
 _ONE_HEARTBEAT = 1 / 8
 
@@ -359,7 +360,7 @@ class Loop(LoopView):
             self._publish()
             return
         began = time.monotonic()
-        committed = dict(self._source.committed(sorted(self._assigned)))
+        committed = self._committed()
         self._inputs.recognise(self._assigned)
         restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
@@ -377,6 +378,16 @@ class Loop(LoopView):
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
         # Readiness waits for a flush, and a start should not wait for the interval.
         self._flush()
+
+    def _committed(self) -> dict[Partition, int]:
+        """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
+        try:
+            return dict(self._source.committed(sorted(self._assigned)))
+        except Retryable as error:
+            # A broker that was killed over the end of a transaction of ours may hold it open for ever, and what would
+            # end it is our next one, which waits for these offsets. Aborted, as our own state knows what was done.
+            self._sink.abandon(min(self._assigned), self._source.group())
+            raise Retryable(f"{error}; ended what a broker may have forgotten to end ({_FORGOTTEN})") from error
 
     def _pass_lost(self, partition: Partition, offset: int, records: int, committed: int = 0) -> None:
         """Tell of the records before ``offset`` that are gone, and commit with the next transaction that they are."""

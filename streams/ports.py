@@ -262,6 +262,9 @@ class Sink(Protocol):
     def abort(self) -> None:
         """Undo the open transaction."""
 
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+
     def close(self) -> None:
         """Let go of the producer."""
 

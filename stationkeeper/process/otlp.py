@@ -70,6 +70,10 @@ class TracedSink:
         self._open = []
         self._sink.abort()
 
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Abort a transaction over a group's offset of a partition."""
+        self._sink.abandon(partition, group)
+
     def close(self) -> None:
         """Close the sink."""
         self._sink.close()

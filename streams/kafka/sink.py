@@ -174,6 +174,15 @@ class KafkaSink:
         if self._damaged:
             self._discard()
 
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+        self.begin()
+        self._damaged = True
+        limit, positions = self._settings.transaction_timeout / 1_000, {theirs(partition): OffsetAndMetadata(0, "", -1)}
+        with translated("begin a transaction over offsets"):
+            _bounded(lambda: self._producer.send_offsets_to_transaction(positions, group), limit)
+        self.abort()
+
     def close(self) -> None:
         """Let go of the producer."""
         self.abort()

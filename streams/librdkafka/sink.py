@@ -170,6 +170,14 @@ class ConfluentSink:
         if self._damaged:
             self._client, self._damaged = None, False
 
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+        self.begin()
+        self._damaged = True
+        with translated("begin a transaction over offsets"):
+            self._ask(self._producer.send_offsets_to_transaction, [theirs(partition, 0)], group, self._limit_s)
+        self.abort()
+
     def close(self) -> None:
         """Let go of the producer."""
         self.abort()

@@ -207,6 +207,9 @@ class MemorySink:
         if records and self._log.available:
             self._log.abort(records)
 
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Do nothing: the log in memory forgets no transaction."""
+
     def close(self) -> None:
         """Let go of the producer."""
         self.abort()

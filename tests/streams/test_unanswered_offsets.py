@@ -1,17 +1,25 @@
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from kafka import errors
+from kafka import KafkaAdminClient, errors
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.protocol.producer.transaction import TxnOffsetCommitRequest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import theirs
 from stationkeeper.streams.kafka.source import KafkaSource
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
 from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import KafkaSettings
-from tests.conformance.worlds import KafkaWorld, take_over
+from tests.conformance.worlds import ConfluentWorld, KafkaWorld, take_over
+from tests.waiting import until
 
 
 def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:
@@ -88,6 +96,105 @@ def test_offsets_of_a_process_that_died_in_its_transaction_are_known_once_it_beg
         with pytest.raises(Retryable, match="KafkaTimeoutError"):
             source.committed([place])
         world.sink(world.settings()).recover()
+        assert source.committed([place]) == {place: 3}
+    finally:
+        world.close()
+
+
+def forgotten(world: KafkaWorld, role: str, group: str, place: Partition, offset: int) -> None:
+    """Leave an offset in a transaction that the coordinator takes for over, as a broker killed over its end may.
+
+    Written past the coordinator, which a broker only allows while it does not ask it.
+    """
+    admin = KafkaAdminClient(bootstrap_servers=world.bootstrap)
+    broker = str(admin.describe_cluster()["brokers"][0]["broker_id"])
+    name = "transaction.partition.verification.enable"
+    try:
+        admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, broker, configs={name: "false"})])
+        owner = admin.describe_transactions([role])[role]
+        topics = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
+        mine = topics.TxnOffsetCommitRequestPartition(
+            partition_index=place.index, committed_offset=offset, committed_leader_epoch=-1, committed_metadata=""
+        )
+        request = TxnOffsetCommitRequest(
+            transactional_id=role,
+            group_id=group,
+            producer_id=owner.producer_id,
+            producer_epoch=owner.producer_epoch,
+            generation_id=-1,
+            member_id="",
+            group_instance_id=None,
+            topics=[topics(name=place.topic, partitions=[mine])],
+            min_version=3,
+            max_version=3,
+        )
+
+        async def send() -> Any:
+            return await admin._manager.send(request, node_id=int(broker))
+
+        def written() -> bool:
+            (answer,) = admin._manager.run(send).topics
+            return bool(answer.partitions[0].error_code == 0)
+
+        # A broker hears of its new configuration a moment after it is set.
+        until(written, "the broker takes it")
+    finally:
+        admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, broker, configs={name: "true"})])
+        admin.close()
+
+
+def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them() -> None:
+    log, settings = MemoryLog(), KafkaSettings()
+    log.create("in")
+    place = Partition("in", 0)
+    stage = Mock(inputs=("in",), tables=())
+    stage.configure_mock(name="role")
+    stage.changelog.return_value, stage.start_offsets.return_value, stage.flush.return_value = [], {}, []
+    stage.stopped.return_value = frozenset()
+    stage.hindered.return_value, stage.samples.return_value, stage.status.return_value = None, (), {}
+    source, sink = MemorySource(log, settings, "role"), MemorySink(log, settings, "role")
+    hidden, committed = [place], source.committed
+
+    def answered(partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        if hidden:
+            raise Retryable("read committed offsets: timed out")
+        return committed(partitions)
+
+    def abandon(partition: Partition, _group: Any) -> None:
+        hidden.remove(partition)
+
+    # Mypy takes a method for one that is bound already.
+    source.committed, sink.abandon = answered, abandon  # type: ignore[method-assign,assignment]
+    loop = Loop(stage, source, sink, MemoryReader(log), settings)
+    with pytest.raises(Retryable, match="ended what a broker may have forgotten"):
+        loop.turn()
+    assert not hidden
+    loop.turn()
+    assert stage.assigned.call_count == 1
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("world_of", [KafkaWorld, ConfluentWorld])
+def test_a_transaction_that_a_broker_forgot_is_ended_by_one_of_ours(
+    kafka: FoundBroker, world_of: type[KafkaWorld]
+) -> None:
+    if world_of is ConfluentWorld:
+        pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]")
+    world = world_of(kafka.bootstrap)
+    try:
+        place = Partition(world.create("in", 1), 0)
+        settings = world.settings(transaction_timeout="5s")
+        source, sink = world.source(settings), world.sink(settings)
+        source.subscribe([place.topic])
+        take_over(source)
+        sink.begin()
+        sink.commit({place: 3}, source.group())
+        forgotten(world, settings.member("role"), settings.group("role"), place, 9)
+        again = world.sink(settings)
+        again.recover()
+        with pytest.raises(Retryable):
+            source.committed([place])
+        again.abandon(place, source.group())
         assert source.committed([place]) == {place: 3}
     finally:
         world.close()

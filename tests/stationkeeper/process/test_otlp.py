@@ -31,7 +31,7 @@ from stationkeeper.process.spans import Spans, span_id
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.ports import Outgoing
+from stationkeeper.streams.ports import Outgoing, Partition
 from tests.listening import listening
 
 TOPICS = Topics()
@@ -135,6 +135,7 @@ class Log:
     def begin(self) -> None: ...
     def send(self, records: object) -> None: ...
     def abort(self) -> None: ...
+    def abandon(self, partition: Partition, group: object) -> None: ...
     def close(self) -> None: ...
     def commit(self, offsets: object, group: object, note: str = "") -> None:
         if self.fails:
