@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive, Settings
-from stationkeeper.contracts.times import UTC_ZONE, check_day, check_timezone, format_duration
+from stationkeeper.contracts.times import UTC_ZONE, Absence, check_day, check_timezone, format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules
@@ -321,6 +321,11 @@ class ModelSettings(Settings):
     def source(self) -> Kind:
         """The kind of event that carries the input statistics."""
         return self.inputs or ("feature" if self.features is not None else "prediction")
+
+    def absence(self) -> Absence | None:
+        """Return when no label is a negative one; None where every class is labelled."""
+        horizon = max(self.label_horizon, self.label_maturity)
+        return None if self.absent_is is None else Absence(self.pane, horizon, self.label_maturity)
 
     def topics(self) -> dict[Kind, InputMapping]:
         """Return the configured input of each kind."""

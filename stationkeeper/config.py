@@ -22,6 +22,7 @@ from stationkeeper.access import HttpSettings
 from stationkeeper.contracts.column import same_class
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.contracts.times import format_duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.events import Kind, RefusedModel
 from stationkeeper.logs import LoggingSettings
@@ -75,6 +76,23 @@ class ModelConfig(ModelSettings):
         value = found.gate.value or (self.value.matrix.worth if self.value else None)
         gate = found.gate.model_copy(update={"sensitive": (*found.gate.sensitive, *self.sensitive), "value": value})
         return found.model_copy(update={"labels": labels, "gate": gate})
+
+    @model_validator(mode="after")
+    def _one_absence(self) -> Self:
+        if self.absent_is is None or self.retrain is None:
+            return self
+        if self.retrain.task != "binary":
+            raise ValueError(
+                f"absent_is: negative is of two classes, and retrain.task is {self.retrain.task!r}; leave one out"
+            )
+        age = self.retrain.labels.maturity
+        if age != "auto" and age < self.label_maturity:
+            raise ValueError(
+                f"retrain.labels.maturity {format_duration(age)} is below label_maturity "
+                f"{format_duration(self.label_maturity)}: a row would be trained on as a negative that is judged as "
+                "unknown; raise the first, lower the second, or write auto"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_positive(self) -> Self:

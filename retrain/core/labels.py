@@ -1,8 +1,11 @@
-"""What label texts mean to a model of two classes: which are the positive class, and why others cannot be learnt."""
+"""What labels mean to a model of two classes: which are positive, why some teach nothing, when none is a negative."""
 
 from collections.abc import Collection
 
-from stationkeeper.contracts.column import same_class
+import numpy as np
+
+from stationkeeper.contracts.column import Integers, same_class
+from stationkeeper.contracts.times import Absence, absence_age, complete_share, delay_edges
 
 # Chosen: enough to recognise a column by, few enough for one line.
 _SHOWN = 10
@@ -34,3 +37,31 @@ def misfit(texts: Collection[str], positive: str, *, whole: bool) -> str | None:
         f"a binary model needs two classes, {positive!r} and one other; the labels are {shown}. Set positive: of the "
         "model to the label's own word"
     )
+
+
+def negative_text(texts: Collection[str], positive: str) -> str:
+    """Return the text of the class that a row without a label is of: that of the known ``texts`` that are not positive.
+
+    By hand against ``fraud``: of ``{"fraud", "legit"}`` it is ``legit``, of ``{"fraud"}`` it is ``not fraud``.
+    """
+    others = sorted(set(texts) - positive_texts(texts, positive))
+    if others:
+        return others[0]
+    return "false" if same_class(positive, "true") else "true" if same_class(positive, "false") else f"not {positive}"
+
+
+def age_of_absence(absence: Absence, ages: Integers, delays: Integers, watched: int) -> int | None:
+    """Return the age (ms) from which a row without a label is negative, None while that cannot be told.
+
+    ``ages`` and ``delays`` int64[n] (ms) are of the rows with a positive label: how long ago they were predicted, and
+    how late their label came. ``watched`` is the age of the oldest row. As the monitor judges (``absence_age``), from
+    its counts of the same; O(n log n).
+    """
+    edges = delay_edges(absence.pane, absence.horizon)
+    n = len(edges)
+    # Rows as old as the same edges are an epoch.
+    table = np.zeros((n + 1, n), np.int64)
+    old, late = np.searchsorted(edges, ages, side="right"), np.minimum(np.searchsorted(edges, delays), n - 1)
+    np.add.at(table, (old, late), 1)
+    seen = (np.arange(n + 1)[:, None] > np.arange(n)).astype(np.int64)
+    return absence_age(edges, complete_share(table, seen), absence, watched)

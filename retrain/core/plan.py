@@ -53,10 +53,28 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class AbsentLabels:
+    """The rows after the onset that are negative for want of a label, and the age (ms) from which they are.
+
+    The age is None while it cannot be told how late positives are labelled: then no row is.
+    """
+
+    rows: int
+    age_ms: int | None
+
+    def words(self) -> str:
+        """Return what a person must know, as plans tell it."""
+        if self.age_ms is None:
+            return "how late labels come cannot be told yet, so that none is negative for want of one"
+        return f"{self.rows} of them negative for want of a label, {format_duration(self.age_ms)} old and more"
+
+
+@dataclass(frozen=True, slots=True)
 class LabelStatistics:
     """What is known of labelled rows at ``as_of_ms`` (declared clock); only matured rows are counted.
 
-    ``actions`` counts those after the onset by what was done upon their answer, with a label or without.
+    ``actions`` counts those after the onset by what was done upon their answer, with a label or without. ``absent`` is
+    None where every class is labelled; where absence is the negative one, its rows are among those counted.
     """
 
     as_of_ms: int
@@ -65,6 +83,7 @@ class LabelStatistics:
     rows_after: int
     positives_after: int
     actions: tuple[ActionLabels, ...] = ()
+    absent: AbsentLabels | None = None
 
     @property
     def negatives_after(self) -> int:
@@ -186,6 +205,8 @@ def decide(
     # Numbers and several classes have no positive one, and nobody asks for any.
     if positives:
         have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
+    if statistics.absent is not None:
+        have = f"{have} ({statistics.absent.words()})"
     if shut := shut_actions(statistics.actions):
         have = f"{have} ({shut_words(shut)})"
     if missing == 0 and lacking == 0:

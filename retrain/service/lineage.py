@@ -16,7 +16,7 @@ from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, R
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.service.plots import write_plots
 from stationkeeper.retrain.service.state import RetrainState
-from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore, labels_words
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     JOB_FILE,
@@ -133,7 +133,7 @@ def model_card(
         "## Why it was made",
         *(f"- {name}: {tags[name]}" for name in ("cause", "kind", "subjects", "onset", "incident") if tags.get(name)),
         "## What it learnt from",
-        f"- snapshot `{job.digest}`: {manifest.get('rows')} rows, {manifest.get('labelled')} labelled, {span}",
+        f"- snapshot `{job.digest}`: {manifest.get('rows')} rows, {labels_words(manifest)}, {span}",
         f"- window `{result.window.value}`: {result.rows} labelled rows, {result.rows_after} since the change",
         *([f"- left out: {', '.join(job.exclude)}"] if job.exclude else []),
         "## How well it does on rows it has not seen",

@@ -12,7 +12,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import OffsetEnd, RetrainState
 from stationkeeper.retrain.service.steps import RegisteredCandidate, Survey
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot import Snapshot
+from stationkeeper.retrain.snapshot import Snapshot, labels_words
 from stationkeeper.retrain.training.job import TrainingError, TrainingResult
 from stationkeeper.retrain.training.process import Finished
 
@@ -113,7 +113,7 @@ def after_snapshot(state: RetrainState, snapshot: Snapshot) -> RetrainState:
     return state.enter(
         RequestStage.TRAINING,
         state.reason,
-        f"snapshot {snapshot.digest[:12]} of {snapshot.rows} rows, {snapshot.manifest['labelled']} labelled",
+        f"snapshot {snapshot.digest[:12]} of {snapshot.rows} rows, {labels_words(snapshot.manifest)}",
         snapshot=snapshot.digest,
         snapshot_rows=snapshot.rows,
     )

@@ -12,7 +12,7 @@ import polars as pl
 
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import Candidate
-from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.times import Absence, to_ms
 from stationkeeper.events import Form
 from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -80,12 +80,13 @@ class ReferenceBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """What retraining needs to know of one model: its topics and settings."""
+    """What retraining needs to know of one model: its topics and settings, and when no label is a negative one."""
 
     model: str
     topics: tuple[Form, ...]
     settings: RetrainSettings
     future_skew_ms: int | None = None
+    absence: Absence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ class Steps:
                 shutil.rmtree(left, ignore_errors=True)
             frames = EventFrames(near)
             limit, positive = data.snapshot_rows, labels.positive_class
-            rows = LabelledRows(inputs.topics, columns, since, limit, positive, frames=frames)
+            rows = LabelledRows(inputs.topics, columns, since, limit, positive, inputs.absence, frames=frames)
             self._rows[state.id] = rows
         # A reader for each step: between two surveys lie minutes to days, and a broker closes idle connections.
         reader = self.open_reader()

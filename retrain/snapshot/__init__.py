@@ -20,6 +20,7 @@ from stationkeeper.retrain.snapshot.snapshot import (
     SnapshotStore,
     describe_ranges,
     digest_of,
+    labels_words,
     newest_rows,
 )
 from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
@@ -44,5 +45,6 @@ __all__ = [
     "digest_of",
     "erase_files",
     "erase_snapshots",
+    "labels_words",
     "newest_rows",
 ]

@@ -178,7 +178,7 @@ def _rewrite(
 
     Returns what it became, None where another erasure has buried it meanwhile.
     """
-    counted = {"schema", "schema_version", "digest", "bytes", "rows", "labelled", "columns", "writer"}
+    counted = {"schema", "schema_version", "digest", "bytes", "rows", "labelled", "absent", "columns", "writer"}
     counted |= {"first_time", "last_time", "last_labelled"}
     facts = {name: value for name, value in before.manifest.items() if name not in counted}
     at = to_datetime(at_ms).isoformat()

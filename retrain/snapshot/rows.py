@@ -1,7 +1,7 @@
 """Rows of one model read from its topics: predictions joined with features and with the labels known so far."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from stationkeeper.contracts.times import Absence
 from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
-from stationkeeper.retrain.core.labels import positive_texts
-from stationkeeper.retrain.core.plan import LabelStatistics
+from stationkeeper.retrain.core.labels import age_of_absence, negative_text, positive_texts
+from stationkeeper.retrain.core.plan import AbsentLabels, LabelStatistics
 from stationkeeper.retrain.core.selection import ActionLabels
 from stationkeeper.retrain.snapshot.events import (
     ACTION,
@@ -55,7 +56,8 @@ class LabelledRows:
     ``since_ms`` leaves older predictions out; of more than ``limit`` rows the oldest are left out, whole minutes of
     them, so that at least ``limit`` stay. They may outgrow memory (``frames``): all work goes bucket by bucket, and
     what goes out is in pieces. A prediction sent twice counts once, the first; of several labels of one event the one
-    known last holds. ``positive`` decides which labels are none (``events.missing_label_words``).
+    known last holds. ``positive`` decides which labels are none (``events.missing_label_words``). With ``absence`` a
+    row without a label is a negative once it is old enough, and so is one of the snapshot.
     """
 
     inputs: tuple[Form, ...]
@@ -63,11 +65,13 @@ class LabelledRows:
     since_ms: int
     limit: int
     positive: str = DEFAULT_POSITIVE
+    absence: Absence | None = None
     begin: Offsets = field(default_factory=dict)
     end: Offsets = field(default_factory=dict)
     frames: EventFrames = field(default_factory=EventFrames)
     _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
+    _told_ms: int = 0
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
         """Read what came since the last call, up to ``ends`` where given; returns the number of records read."""
@@ -96,6 +100,7 @@ class LabelledRows:
                 # Before labels of one event meet: a text for a missing label must not take the place of a label.
                 gone = missing_label_words(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
+                self._told_ms = max(self._told_ms, int(frame[LABEL_TIME].to_numpy().max()))
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self.frames.add(kind, kept)
@@ -160,93 +165,91 @@ class LabelledRows:
     def statistics(self, onset_ms: int, as_of_ms: int, maturity_ms: int | None, positive: str) -> LabelStatistics:
         """Count the matured labelled rows before and after the onset; a None maturity is estimated.
 
-        Where rows lie on disk, from the first bucket: some hundred thousand labels, chosen by a hash of their ids.
+        Where rows lie on disk, from the first bucket: some hundred thousand labels, chosen by a hash of their ids. With
+        ``absence`` from all, as positives are few, and back from the latest label: what is later may be on its way.
         """
         self._drop_oldest()
-        maturity, before, after, positives = maturity_ms, 0, 0, 0
+        maturity, before, after, positives, absent = maturity_ms, 0, 0, 0, 0
+        age: int | None = None
+        if self.absence is not None:
+            known = (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME)) for bucket in self.frames.buckets)
+            first, found = _absent_from(self.absence, known, self.positive, as_of_ms)
+            # Of labels that never came nobody knows how late they are.
+            age = None if not self._told_ms else found if maturity_ms is None else maturity_ms
+            # While it cannot be told, every row is too young.
+            maturity = as_of_ms - first + 1 if age is None else age + max(as_of_ms - self._told_ms, 0)
         actions: dict[str, tuple[int, int]] = {}
         for bucket in self.frames.buckets:
             every = self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION))
-            rows = every.filter(pl.col(LABEL).is_not_null())
+            rows = every.filter(pl.col(LABEL).is_not_null()) if self.absence is None else every
             if maturity is None:
                 maturity = label_maturity(rows)
             # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives
             # those alone would teach a rate that nobody has.
             ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
             later = ripe.filter(pl.col(TIME) >= onset_ms)
-            yes = positive_texts(later[LABEL].unique().to_list(), positive)
+            yes = positive_texts(later[LABEL].drop_nulls().unique().to_list(), positive)
             before, after = before + len(ripe) - len(later), after + len(later)
             positives += int(later[LABEL].is_in(list(yes)).sum())
-            if ACTION in every.columns:
-                known = every.filter(
-                    pl.col(TIME).is_between(onset_ms, as_of_ms - maturity), pl.col(ACTION).is_not_null()
-                )
-                for action, n, told in known.group_by(ACTION).agg(pl.len(), pl.col(LABEL).count().alias("told")).rows():
-                    one = actions.get(action, (0, 0))
-                    actions[action] = (one[0] + n, one[1] + told)
+            absent += later[LABEL].null_count()
+            # Where only positives are labelled, actions differ in their labels as they differ in risk.
+            if ACTION in every.columns and self.absence is None:
+                _count_actions(every.filter(pl.col(TIME).is_between(onset_ms, as_of_ms - maturity)), actions)
         done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
-        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives, done)
+        wanting = None if self.absence is None else AbsentLabels(absent, age)
+        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives, done, wanting)
 
     def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
 
-        The label is null where it is not known or not matured. Numbers and booleans are Float64, texts String. ``base``
+        The label is null where it is not known or not matured; where its absence is the negative class, it is that of a
+        matured row without one, whose label time stays null. Numbers and booleans are Float64, texts String. ``base``
         is an earlier snapshot, whose older labelled rows are put before these (``merge_base``).
         """
         self._drop_oldest()
-        first = self._add_base(base, as_of_ms) if base is not None else None
+        first, texts = self._add_base(base, as_of_ms) if base is not None else (None, set())
+        absent = None if self.absence is None else negative_text({*texts, *self.label_texts(as_of_ms)}, self.positive)
         buckets = self.frames.buckets
         if len(buckets) == 1:
-            yield self._bucket(0, as_of_ms, maturity_ms, first).sort(TIME, EVENT_ID)
+            yield self._bucket(0, as_of_ms, maturity_ms, first, absent).sort(TIME, EVENT_ID)
             return
         with tempfile.TemporaryDirectory(dir=self.frames.scratch()) as scratch:
             ordered = OrderedRows(Path(scratch), len(buckets))
             for bucket in buckets:
-                ordered.add(self._bucket(bucket, as_of_ms, maturity_ms, first))
+                ordered.add(self._bucket(bucket, as_of_ms, maturity_ms, first, absent))
             yield from ordered.pieces()
 
-    def _add_base(self, base: Path, as_of_ms: int) -> int | None:
-        """Add the rows of an earlier snapshot that may come before ours; returns the time of our first row."""
+    def _add_base(self, base: Path, as_of_ms: int) -> tuple[int | None, set[str]]:
+        """Add the rows of an earlier snapshot that may come before ours; returns our first row's time and its labels.
+
+        Without those of rows that were negative for want of a label: their text was the earlier snapshot's own.
+        """
         firsts = [self._labelled(b, as_of_ms, (EVENT_ID, TIME))[TIME].min() for b in self.frames.buckets]
         first = min((int(str(one)) for one in firsts if one is not None), default=None)
         # A step that is tried again adds them again.
         self.frames.drop(BASE)
+        texts: set[str] = set()
         for batch in pq.ParquetFile(base).iter_batches(ROW_GROUP):
             older = pl.DataFrame(pl.from_arrow(batch)).filter(pl.col(LABEL).is_not_null())
             self.frames.add(BASE, older if first is None else older.filter(pl.col(TIME) < first))
-        return first
+            texts.update(older.filter(pl.col(LABEL_TIME).is_not_null())[LABEL].unique().to_list())
+        return first, texts
 
-    def _bucket(self, bucket: int, as_of_ms: int, maturity_ms: int, first: int | None) -> pl.DataFrame:
+    def _bucket(
+        self, bucket: int, as_of_ms: int, maturity_ms: int, first: int | None, absent: str | None
+    ) -> pl.DataFrame:
         rows = self._labelled(bucket, as_of_ms)
         extra = self.frames.part("feature", bucket)
         if extra is not None:
             rows = _fill(rows, extra.drop(TIME).unique(EVENT_ID, keep="first", maintain_order=True))
-        ripe = pl.col(TIME) <= as_of_ms - maturity_ms
-        reserved = [
-            pl.col(EVENT_ID),
-            pl.col(TIME),
-            pl.col(VERSION),
-            pl.when(ripe).then(pl.col(LABEL)).alias(LABEL),
-            pl.when(ripe).then(pl.col(LABEL_TIME)).alias(LABEL_TIME),
-        ]
-        if self.columns.acted:
-            kinds = ((ACTION, pl.String), (DRAWN, pl.Float64))
-            # A bucket may hold no event that tells its action, and pieces are of one form.
-            reserved += [pl.col(one) if one in rows.columns else pl.lit(None, kind).alias(one) for one, kind in kinds]
+        reserved = _reserved(pl.col(TIME) <= as_of_ms - maturity_ms, rows.columns, absent, acted=self.columns.acted)
         names = sorted(name for name in self.columns.types.counts if not name.startswith("@"))
-        found = rows.select(*reserved, *(self._feature(name, rows.columns) for name in names))
+        found = rows.select(*reserved, *(_feature(name, rows.columns, self.columns.types.kind(name)) for name in names))
         base = self.frames.part(BASE, bucket)
+        if base is not None and absent is not None:
+            told = pl.col(LABEL_TIME).is_not_null()
+            base = base.with_columns(pl.when(told).then(pl.col(LABEL)).otherwise(pl.lit(absent)).alias(LABEL))
         return found if base is None else merge_base(found, base, first)
-
-    def _feature(self, name: str, present: list[str]) -> pl.Expr:
-        number = pl.col(NUMBER + name) if NUMBER + name in present else pl.lit(None, pl.Float64)
-        text = pl.col(TEXT + name) if TEXT + name in present else pl.lit(None, pl.String)
-        kind = self.columns.types.kind(name)
-        # A column of texts with some numbers in it: the numbers become the category that the monitor counts them as.
-        if kind is FeatureKind.CATEGORICAL:
-            spelled = number.map_elements(category_text, return_dtype=pl.String, skip_nulls=True)
-            return pl.coalesce(text, spelled).alias(name)
-        return (number.cast(pl.Boolean) if kind is FeatureKind.BOOLEAN else number).alias(name)
 
 
 def label_maturity(rows: pl.DataFrame) -> int:
@@ -267,3 +270,50 @@ def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
     both = [name for name in extra.columns if name + "@extra" in joined.columns]
     filled = [pl.coalesce(name, name + "@extra").alias(name) for name in both]
     return joined.with_columns(filled).drop([name + "@extra" for name in both])
+
+
+def _absent_from(
+    absence: Absence, labelled: Iterable[pl.DataFrame], positive: str, as_of_ms: int
+) -> tuple[int, int | None]:
+    """Return the time of the oldest row, and the age from which one without a label is negative."""
+    first, told = as_of_ms, [pl.DataFrame(schema={TIME: pl.Int64, LABEL_TIME: pl.Int64})]
+    for rows in labelled:
+        first = min(first, int(rows[TIME].to_numpy().min(initial=first)))
+        yes = positive_texts(rows[LABEL].drop_nulls().unique().to_list(), positive)
+        told.append(rows.filter(pl.col(LABEL).is_in(list(yes))).select(TIME, LABEL_TIME))
+    times, known = (pl.concat(told)[name].to_numpy() for name in (TIME, LABEL_TIME))
+    return first, age_of_absence(absence, as_of_ms - times, known - times, as_of_ms - first)
+
+
+def _count_actions(rows: pl.DataFrame, actions: dict[str, tuple[int, int]]) -> None:
+    """Add to (rows, labels) of each action those of ``rows``."""
+    known = rows.filter(pl.col(ACTION).is_not_null())
+    for action, n, told in known.group_by(ACTION).agg(pl.len(), pl.col(LABEL).count().alias("told")).rows():
+        one = actions.get(action, (0, 0))
+        actions[action] = (one[0] + n, one[1] + told)
+
+
+def _reserved(ripe: pl.Expr, present: list[str], absent: str | None, *, acted: bool) -> list[pl.Expr]:
+    """Return the columns that every snapshot begins with; a ripe row without a label is ``absent``."""
+    found = [
+        pl.col(EVENT_ID),
+        pl.col(TIME),
+        pl.col(VERSION),
+        pl.when(ripe).then(pl.col(LABEL) if absent is None else pl.col(LABEL).fill_null(absent)).alias(LABEL),
+        pl.when(ripe).then(pl.col(LABEL_TIME)).alias(LABEL_TIME),
+    ]
+    if acted:
+        kinds = ((ACTION, pl.String), (DRAWN, pl.Float64))
+        # A bucket may hold no event that tells its action, and pieces are of one form.
+        found += [pl.col(one) if one in present else pl.lit(None, kind).alias(one) for one, kind in kinds]
+    return found
+
+
+def _feature(name: str, present: list[str], kind: FeatureKind) -> pl.Expr:
+    number = pl.col(NUMBER + name) if NUMBER + name in present else pl.lit(None, pl.Float64)
+    text = pl.col(TEXT + name) if TEXT + name in present else pl.lit(None, pl.String)
+    # A column of texts with some numbers in it: the numbers become the category that the monitor counts them as.
+    if kind is FeatureKind.CATEGORICAL:
+        spelled = number.map_elements(category_text, return_dtype=pl.String, skip_nulls=True)
+        return pl.coalesce(text, spelled).alias(name)
+    return (number.cast(pl.Boolean) if kind is FeatureKind.BOOLEAN else number).alias(name)

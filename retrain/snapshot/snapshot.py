@@ -80,6 +80,7 @@ class SnapshotFile:
     path: Path
     rows: int = 0
     labelled: int = 0
+    absent: int = 0
     first_time: int | None = None
     last_time: int | None = None
     last_labelled: int | None = None
@@ -124,6 +125,8 @@ class SnapshotFile:
         # rows are unseen to it.
         labelled = times.filter(piece[LABEL].is_not_null())
         self.labelled += len(labelled)
+        # Nobody told their label: it is the negative one for want of one.
+        self.absent += int((piece[LABEL].is_not_null() & piece[LABEL_TIME].is_null()).sum())
         if len(labelled):
             self.last_labelled = int(labelled[-1])
 
@@ -204,6 +207,7 @@ class SnapshotStore(SnapshotFiles):
             "bytes": size,
             "rows": file.rows,
             "labelled": file.labelled,
+            **({"absent": file.absent} if file.absent else {}),
             "first_time": file.first_time,
             "last_time": file.last_time,
             "last_labelled": file.last_labelled,
@@ -358,6 +362,12 @@ def merge_base(rows: pl.DataFrame, base: pl.DataFrame, first: int | None) -> pl.
     # Not strict: an old value that does not fit today's type becomes null; strict, the whole request would fail for it.
     older = older.select(shared).cast({name: rows.schema[name] for name in shared}, strict=False)
     return pl.concat([older, rows], how="diagonal").select(rows.columns)
+
+
+def labels_words(manifest: Mapping[str, Any]) -> str:
+    """Return how many rows a snapshot's manifest calls labelled, and of these how many negative for want of a label."""
+    absent = f", {manifest['absent']} of them negative for want of a label" if manifest.get("absent") else ""
+    return f"{manifest.get('labelled')} labelled{absent}"
 
 
 def digest_of(path: Path) -> str:

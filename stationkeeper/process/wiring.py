@@ -289,6 +289,7 @@ def retrain_stage(
             model.retraining(),
             # On the stream clock an event moves the clock itself: no event is of the future.
             model.skew if config.clock == "wall" else None,
+            model.absence(),
         )
         for name, model in config.models.items()
         if model.retrain is not None

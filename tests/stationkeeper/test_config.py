@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.contracts.times import Absence
+from stationkeeper.process.wiring import retrain_stage
 
 MODEL = {"predictions": "fraud.predictions"}
 
@@ -140,6 +143,23 @@ def test_a_variable_of_anything_else_is_yaml(tmp_path: Path) -> None:
     assert (found.http.monitor, found.targets[0].kind) == (9201, "http")
     with pytest.raises(ConfigError, match="STATIONKEEPER__TARGETS: not YAML"):
         load(None, {"STATIONKEEPER__TARGETS": "[{"})
+
+
+def test_absence_is_a_negative_for_retraining_as_for_the_monitor() -> None:
+    def parse(**more: object) -> Config:
+        model = {"predictions": "scores", "labels": "truth", "label_horizon": "4h", **more}
+        return Config.parse({"models": {"fraud": model}})
+
+    assert parse().models["fraud"].absence() is None
+    # No horizon below the least age, as in the monitor.
+    assert parse(absent_is="negative").models["fraud"].absence() == Absence(60_000, 6 * 3_600_000, 6 * 3_600_000)
+    longer = parse(absent_is="negative", label_maturity="1d", retrain={"labels": {"maturity": "2d"}})
+    stage: Any = retrain_stage(longer)
+    assert stage.models["fraud"].absence == longer.models["fraud"].absence()
+    with pytest.raises(ConfigError, match=r"retrain\.labels\.maturity 1h is below label_maturity 6h"):
+        parse(absent_is="negative", retrain={"labels": {"maturity": "1h"}})
+    with pytest.raises(ConfigError, match=r"absent_is: negative is of two classes, and retrain\.task is 'multiclass'"):
+        parse(absent_is="negative", retrain={"task": "multiclass"})
 
 
 @pytest.mark.parametrize(("written", "read"), [("true", "true"), ("1", "1"), ("1.0", "1"), ("'yes'", "yes")])

@@ -6,23 +6,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import (
+    COMPLETE,
+    WATCHED,
+    Absence,
+    absence_age,
+    ages_from,
+    complete_share,
+    delay_edges,
+)
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import Counts
-
-COMPLETE = 0.95
-"""Share of a class's labels that must be known before its cohort is judged (STATISTICS.md, section 10.1). At .9 a model
-that is wrong in one row of ten can seem one point worse by what is missing, which is the tolerance; at .975 cohorts
-wait a fifth longer where delays are exponential."""
-
-WATCHED = 2
-"""How many times an age labels must have been watched before their stopping there is believed: of an exponential delay
-watched for too short a time, twice the age at which .95 seem to have come, .947 have. With less than that the tail that
-has not come yet is taken for none; at double every new model waits twice as long."""
 
 EPOCHS = 64
 """Groups of predictions by time, each with the delays of its labels: a day with a horizon of thirty. Half learns two
@@ -59,7 +58,8 @@ class Maturity:
     """When labels are complete enough to be judged.
 
     ``age`` (ms) is None while that is not known. ``expected`` is the share of labels that come at all which are known
-    at the least age, of the class that is slowest; ``usual`` the share of predictions that have a label at ``age``.
+    at the least age, of the class that is slowest; ``usual`` the share of predictions that have a label at ``age``
+    (0 where absence is a label).
     ``watched`` (ms) is how long delays were watched. ``missing`` names a class that the reference has and that never
     came; ``selective`` says that labelled predictions are not like the others, so that only what holds at each score
     may be judged.
@@ -76,19 +76,13 @@ class Maturity:
 class LabelDelays:
     """Counts of labels by class and delay, for each group of predictions: sums, so that any batching gives the same.
 
-    Only labels that have come are seen, each with the age at which its prediction is looked at (right truncation), so
-    the share known at an age is a product over reversed time (Lynden-Bell 1971; Kaplan-Meier in the other direction):
-    G(a) = prod over delays d > a of 1 - n(d) / R(d), where R(d) counts labels with a delay of at most d among
-    predictions at least d old, and n(d) those of them with delay d. By hand: ten predictions a day old, five labels
-    after an hour and five after six: G at two hours is 1 - 5 / 10 = .5. O(epochs x ages) an estimate.
+    What share of them is there at an age is `complete_share`, O(epochs x ages) an estimate.
     """
 
     def __init__(self, pane: int, horizon: int) -> None:
         """``pane`` and ``horizon`` (ms) are the shortest and the longest delay told apart."""
         self._pane, self._horizon = pane, horizon
-        # Two ages an octave: a cohort waits at most two fifths longer than it must.
-        steps = int(np.ceil(2 * np.log2(max(horizon, pane) / pane))) + 1
-        self.edges: Integers = np.rint(pane * 2 ** (np.arange(steps) / 2)).astype(np.int64)
+        self.edges = delay_edges(pane, horizon)
         self._width = 1 + _KINDS * len(self.edges) + 2 * _GROUPS
         self._length = pane
         self._since: int | None = None
@@ -138,7 +132,7 @@ class LabelDelays:
         That is where .95 of the predictions have their label, or where .95 of each class's labels have come, watched
         for twice as long, and labelled predictions are like all others. If they are not, the horizon is waited for:
         what has not come by then is a selection. ``positives`` is the reference's share of them, None where unknown;
-        with ``only_positives`` nothing else is waited for.
+        with ``only_positives`` it is `absence_age`, and nothing else is waited for.
         """
         if not self._epochs:
             return Maturity(None, 0.0, 0.0, 0)
@@ -149,22 +143,20 @@ class LabelDelays:
         n = len(self.edges)
         seen = (age[:, None] >= self.edges).astype(np.int64)
         delays = table[:, 1 : 1 + _KINDS * n].reshape(-1, _KINDS, n)
-        came = (delays * seen[:, None]).sum(0)
-        until = (np.cumsum(delays, 2) * seen[:, None]).sum(0)
         rows = table[:, 0] @ seen
-        share = until[0] / np.maximum(rows, 1)
-        known = _reversed_product(came, until)
+        share = (np.cumsum(delays[:, 0], 1) * seen).sum(0) / np.maximum(rows, 1)
+        known = complete_share(delays, seen[:, None])
+        first = next(ages_from(self.edges, least))[0]
+        if only_positives:
+            reached = absence_age(self.edges, known[2], Absence(self._pane, self._horizon, least), watched)
+            return Maturity(reached, min(float(known[2][first]), 1.0), 0.0, watched)
         counts = delays.sum((0, 2))
         needed, missing = _needed(counts, positives)
-        if only_positives:
-            needed, missing = [2], None
         slowest = known[needed].min(0) if needed else np.zeros(n)
-        full = (rows >= FEW) & (share >= COMPLETE) & (not only_positives)
-        selective = self._selective(table[age >= least]) and not only_positives
+        full = (rows >= FEW) & (share >= COMPLETE)
+        selective = self._selective(table[age >= least])
         final = watched >= self._horizon
-        first = max(int(np.searchsorted(self.edges, least, side="right")) - 1, 0)
-        for at in range(first, n):
-            waited = least if at == first else int(self.edges[at])
+        for at, waited in ages_from(self.edges, least):
             believed = watched >= WATCHED * waited and (final or not selective) and missing is None
             if full[at] or (needed and slowest[at] >= COMPLETE and (believed or (final and missing is None))):
                 chosen = bool(selective and not full[at])
@@ -205,15 +197,6 @@ class LabelDelays:
 def _grouped(bins: Counts) -> Counts:
     grouped: Counts = bins.reshape(_GROUPS, SCORE_BINS // _GROUPS).sum(1)
     return grouped
-
-
-def _reversed_product(came: Counts, until: Counts) -> Floats:
-    """G at each age, float64[kinds, n], of counts that came at it and until it."""
-    stay = 1 - came / np.maximum(until, 1)
-    # What comes after the last age cannot be seen, so that G is 1 there.
-    after = np.concatenate([stay[:, 1:], np.ones((len(stay), 1))], 1)
-    product: Floats = np.cumprod(after[:, ::-1], 1)[:, ::-1]
-    return product
 
 
 def _needed(counts: Counts, positives: float | None) -> tuple[list[int], str | None]:

@@ -3,7 +3,7 @@
 import pytest
 
 from stationkeeper.contracts.column import same_class
-from stationkeeper.retrain.core.labels import misfit, positive_texts
+from stationkeeper.retrain.core.labels import misfit, negative_text, positive_texts
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_truth_is_one_class_however_it_is_spelt_and_words_are_not():
     assert not same_class("yes", "true")
     assert not same_class("1", "0")
     assert same_class("yes", "yes")
+
+
+@pytest.mark.parametrize(
+    ("texts", "positive", "told"),
+    [
+        ({"fraud", "legit"}, "fraud", "legit"),
+        ({"fraud"}, "fraud", "not fraud"),
+        (set(), "true", "false"),
+        ({"1", "true"}, "1", "false"),
+        ({"0"}, "false", "true"),
+    ],
+)
+def test_the_text_of_a_negative_that_nobody_tells_by_hand(texts: set[str], positive: str, told: str):
+    assert negative_text(texts, positive) == told
+    assert misfit({*texts, positive, told}, positive, whole=True) is None

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.core.plan import (
+    AbsentLabels,
     LabelStatistics,
     Past,
     Plan,
@@ -86,6 +87,19 @@ def test_a_plan_says_which_actions_get_no_label():
     assert isinstance(told, Plan)
     assert "labels come for some actions rather than others" in told.detail
     assert "0 of 500 rows of 'block'" in told.detail
+
+
+def test_a_plan_says_how_many_are_negative_for_want_of_a_label():
+    told = decide(request(), RULES, replace(labels(400, 30), absent=AbsentLabels(370, 2 * DAY_MS)))
+    assert told.detail.startswith(
+        "400 matured labelled rows after the onset, 30 positive (370 of them negative for want of a label, 2d old and "
+        "more); needed 1000 and 50: at this pace by "
+    )
+    unknown = decide(request(), RULES, replace(labels(0, 0), absent=AbsentLabels(0, None)))
+    assert isinstance(unknown, Wait)
+    assert "(how late labels come cannot be told yet, so that none is negative for want of one); needed 1000" in (
+        unknown.detail
+    )
 
 
 def test_it_waits_for_what_is_missing_and_says_when():

@@ -15,7 +15,7 @@ import pytest
 from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, VerdictKind
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import check
-from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.times import Absence, to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.registry import ArtifactError, Registry, RegistrySettings, read_run_file, write_run_file
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
@@ -64,6 +64,7 @@ class World:
     kafka: KafkaSettings = KAFKA
     log: MemoryLog = field(default_factory=MemoryLog)
     loops: list[Loop] = field(default_factory=list)
+    absence: Absence | None = None
 
     def __post_init__(self) -> None:
         for topic in T.all():
@@ -76,7 +77,7 @@ class World:
             stage = self.loops[-1].stage
             assert isinstance(stage, Retrain)
             stage._runner.reset()
-        inputs = ModelInputs("bank", TOPICS, self.settings)
+        inputs = ModelInputs("bank", TOPICS, self.settings, absence=self.absence)
         steps = Steps(
             {"bank": inputs},
             self.registry,
@@ -179,6 +180,33 @@ def test_labels_that_a_decision_keeps_away_are_told_and_weighed(world: World, *,
         assert found["unseen"] == found["shut"][0]["rows"]
         assert found["weighted"] == 0
         assert "no assignment_prob says how they were drawn" in state.gate.reason
+
+
+def test_a_model_whose_frauds_alone_are_labelled_is_retrained(world: World):
+    """As all other tests of the loop, but good payments never get a label: their absence is one after ten minutes."""
+    world.absence = Absence(pane=60_000, horizon=24 * HOUR, least=600_000)
+    for seed, (start, end, shifted) in enumerate([(START, ONSET, False), (ONSET, START + 8 * HOUR, True)]):
+        rows = transactions(3_000, start, end, seed=30 + seed, shifted=shifted)
+        predictions, labels = events(rows, world.bank.champion.version)
+        world.log.produce(PREDICTIONS, predictions)
+        world.log.produce(LABELS, [one for one in labels if json.loads(one)["label"]])
+    world.ask(a_request(world.bank.champion.version).encode())
+    world.run(world.restart(), world.finished)
+
+    state = world.states()["req-1"]
+    assert state.stage is RequestStage.CANDIDATE, state.detail
+    (candidate,) = world.candidates()
+    manifest = world.bank.snapshots.find(candidate.snapshot).manifest  # type: ignore[union-attr]
+    # Of 6 000 payments some 480 are frauds; the rest of what was old enough is negative, beside the base's own labels.
+    assert 5_000 < manifest["absent"] < 6_000
+    planned = next(one.note for one in state.history if "negative for want of a label" in one.note)
+    assert "10m old and more" in planned
+    client = world.registry._connection.client("look")
+    assert state.run_id is not None
+    card = Path(client.download_artifacts(state.run_id, "model-card.md", str(world.directory))).read_text()
+    assert f"{manifest['absent']} of them negative for want of a label" in card
+    assert state.gate is not None
+    assert state.gate.outcome is GateOutcome.PASS
 
 
 def test_a_request_becomes_one_candidate_with_its_lineage(world: World):

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.config import Config
+from stationkeeper.contracts.times import Absence
 from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
+from stationkeeper.retrain.core.plan import AbsentLabels
 from stationkeeper.retrain.core.selection import ActionLabels
-from stationkeeper.retrain.snapshot import TrainingTable
+from stationkeeper.retrain.snapshot import TrainingTable, labels_words
 from stationkeeper.retrain.snapshot.events import ACTION, EVENT_ID, LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.frames import EventFrames
@@ -26,6 +28,8 @@ from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Partition
 from tests.retrain.bank import HOUR, LABELS, ONSET, PREDICTIONS, START, TOPICS, events, transactions
+
+MINUTE = 60_000
 
 
 def prediction(event: str, time: object, features: dict[str, object], **more: object) -> bytes:
@@ -91,6 +95,81 @@ def test_a_word_for_nothing_among_labels_that_are_numbers_is_no_label(
     rows.advance(MemoryReader(log))
     assert frame_of(rows, 40, 0)[LABEL].to_list() == told
     assert set(rows.label_texts(40)) == {one for one in told if one is not None}
+
+
+FRAUDS_ONLY = Absence(pane=MINUTE, horizon=24 * HOUR, least=30 * MINUTE)
+
+
+def frauds_only(log: MemoryLog, hours: int = 8) -> None:
+    """A payment a minute; every tenth is a fraud, which is told an hour later, and nothing else ever is."""
+    minutes = range(hours * 60)
+    log.produce(PREDICTIONS, [prediction(f"p{m:04d}", START + m * MINUTE, {"x": m}) for m in minutes], partition=0)
+    told = [m for m in minutes if m % 10 == 0 and m + 60 < hours * 60]
+    log.produce(LABELS, [label(f"p{m:04d}", START + (m + 60) * MINUTE, value=True) for m in told])
+
+
+def absent_rows(log: MemoryLog, frames: EventFrames | None = None) -> LabelledRows:
+    rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000, absence=FRAUDS_ONLY, frames=frames or EventFrames())
+    rows.advance(MemoryReader(log))
+    return rows
+
+
+def test_absence_is_a_negative_once_frauds_would_have_been_told(log: MemoryLog):
+    frauds_only(log)
+    rows, as_of = absent_rows(log), START + 479 * MINUTE
+    told = rows.statistics(START + 2 * HOUR, as_of, None, "true")
+    # All frauds come within the hour, and ages are told apart two an octave: 64 minutes, back from the last label.
+    assert (told.maturity_ms, told.absent) == (73 * MINUTE, AbsentLabels(258, 64 * MINUTE))
+    assert (told.rows_before, told.rows_after, told.positives_after) == (120, 287, 29)
+    frame = frame_of(rows, as_of, told.maturity_ms)
+    ripe = frame[TIME] <= as_of - told.maturity_ms
+    fraud = frame["x"] % 10 == 0
+    expected = pl.select(pl.when(ripe).then(pl.when(fraud).then(pl.lit("true")).otherwise(pl.lit("false"))))
+    assert frame[LABEL].to_list() == expected.to_series().to_list(), "younger rows have no label, frauds or not"
+    assert frame["@label_time"].is_not_null().to_list() == (ripe & fraud).to_list()
+    with tempfile.TemporaryDirectory() as directory:
+        made = SnapshotStore(Path(directory)).write(frame, {"as_of": as_of, "maturity": told.maturity_ms})
+        assert (made.manifest["labelled"], made.manifest["absent"]) == (407, 366)
+        assert labels_words(made.manifest) == "407 labelled, 366 of them negative for want of a label"
+        # Its own negatives take the word of the labels of now, which are those of a table with both classes.
+        log.produce(LABELS, [label("p0001", as_of, value=0)])
+        later = prediction("q", as_of + HOUR, {"x": 1})
+        log.produce(PREDICTIONS, [later], partition=1)
+        again = LabelledRows(TOPICS, EventColumns("bank"), as_of, 10_000, absence=FRAUDS_ONLY)
+        again.advance(MemoryReader(log))
+        (joined,) = again.pieces(as_of + 2 * HOUR, HOUR, made.path)
+        assert joined[LABEL].value_counts(sort=True).rows() == [("0", 368), ("true", 41)]
+        assert joined[LABEL][-1] == "0", "the row that came last has no label either"
+
+
+def test_what_is_too_young_or_came_after_the_last_label_is_no_negative(log: MemoryLog):
+    frauds_only(log, hours=1)
+    young = absent_rows(log).statistics(START, START + HOUR, None, "true")
+    assert (young.rows_after, young.absent) == (0, AbsentLabels(0, None)), "no fraud has been told yet"
+    frauds_only(log)
+    # The topic of labels stops; payments go on for a day.
+    log.produce(PREDICTIONS, [prediction("late", START + 32 * HOUR, {"x": 1})], partition=0)
+    rows = absent_rows(log)
+    stopped = rows.statistics(START, START + 32 * HOUR, None, "true")
+    assert stopped.rows_after == 407
+    assert rows.statistics(START, START + 32 * HOUR, 2 * HOUR, "true").absent == AbsentLabels(315, 2 * HOUR)
+
+
+def test_absence_gives_the_same_bytes_where_rows_outgrow_memory(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    frauds_only(log)
+    as_of = START + 479 * MINUTE
+    told = absent_rows(log).statistics(START + 2 * HOUR, as_of, None, "true")
+    (one,) = absent_rows(log).pieces(as_of, told.maturity_ms)
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.frames.HELD_BYTES", 2_000)
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.frames.BUCKETS", 4)
+    frames = EventFrames(tmp_path)
+    small = absent_rows(log, frames)
+    assert len(frames.buckets) > 1
+    assert small.statistics(START + 2 * HOUR, as_of, None, "true") == told
+    assert canonical_bytes(*small.pieces(as_of, told.maturity_ms)) == canonical_bytes(one)
+    small.close()
 
 
 def test_actions_and_their_probabilities_are_kept_where_events_tell_them(log: MemoryLog):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from stationkeeper.contracts.times import Absence
 from stationkeeper.monitor.core.performance import LabelDelays, LateGate, delayed_counts, late_labels
-from stationkeeper.monitor.core.performance.label_delay import _reversed_product
 from stationkeeper.monitor.core.reference import classes_by_group
+from stationkeeper.retrain.core.labels import age_of_absence
 
 MINUTE = 60_000
 HOUR = 3_600_000
@@ -22,14 +23,6 @@ def scored(negatives: int, positives: int) -> np.ndarray:
 
 def scores(rows: int) -> np.ndarray:
     return np.array(scored(rows, 0).sum(1))
-
-
-def test_the_share_known_at_an_age_is_a_product_over_reversed_time() -> None:
-    # Five of ten labels after an hour, five after six: at ages between, half are known.
-    came = np.array([[5, 0, 0, 0, 0, 5]])
-    assert _reversed_product(came, np.cumsum(came, 1)).tolist() == [[0.5, 0.5, 0.5, 0.5, 0.5, 1.0]]
-    # Of eight with a delay of at most two days four took the second; of two seen for three days one took the third.
-    assert _reversed_product(np.array([[4, 4, 1]]), np.array([[4, 8, 2]])).tolist() == [[0.25, 0.5, 1.0]]
 
 
 def fed(delays: LabelDelays, hours: int, of: dict[int, tuple[int, int]], rows: int = 100) -> None:
@@ -152,3 +145,28 @@ def test_right_answers_of_several_classes_are_no_selection_though_only_a_part_is
     found = delays.maturity(60 * 24 * MINUTE, 10 * MINUTE)
     assert found.age == 10 * MINUTE
     assert not found.selective
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=40),
+    st.integers(0, 20),
+    st.integers(1, 50),
+)
+# A label that came just now, at an age that is told apart: whether it is seen decides.
+@example([(57, 4)], 0, 50)
+def test_monitor_and_trainer_take_absence_for_a_negative_from_one_age(
+    told: list[tuple[int, int]], least: int, horizon: int
+) -> None:
+    """Positives by the hour of their prediction and how many hours late their label came, 61 hours after the first."""
+    came = [(hour, late) for hour, late in told if hour + late <= 61]
+    delays = LabelDelays(HOUR, horizon * HOUR)
+    for hour in range(61):
+        delays.predicted(hour * HOUR, 10, scores(10))
+    for hour, late in came:
+        delays.known(hour * HOUR, late * HOUR, 1, scored(0, 1))
+    judged = delays.maturity(62 * HOUR, least * HOUR, 0.1, only_positives=True).age
+    # The monitor counts from the end of a pane of an hour.
+    ages = np.array([61 - hour for hour, _ in came], np.int64) * HOUR
+    late_by = np.array([late for _, late in came], np.int64) * HOUR
+    absence = Absence(HOUR, horizon * HOUR, least * HOUR)
+    assert age_of_absence(absence, ages, late_by, 61 * HOUR) == judged
