@@ -31,7 +31,7 @@ from stationkeeper.monitor.core.performance import (
     reference_classes,
     refuted,
 )
-from stationkeeper.monitor.core.quality import TRAINING
+from stationkeeper.monitor.core.quality import TRAINING, Arrivals
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
@@ -99,6 +99,19 @@ def fairness_samples(model: str, version: str, gaps: Sequence[FairnessStatus]) -
         yield Sample("stationkeeper_fairness_gap_told", where, float(gap["open"]))
 
 
+def _half_judged(arrivals: Arrivals) -> list[str]:
+    """Return in which hours volume is not judged, and how late silence pages where that is later than one thinks."""
+    notes = []
+    if quiet := arrivals.quiet_hours:
+        notes.append(f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane")
+    if arrivals.silent_hours > LATE_HOURS:
+        after = (
+            f"after {arrivals.silent_hours:.1f} hours" if math.isfinite(arrivals.silent_hours) else "at no usual hour"
+        )
+        notes.append(f"silence pages {after}: the past has hours unlike the others; quality.stale_after states a time")
+    return notes
+
+
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
     """Return where the champion's volume or silence is not judged, and why; None where both are at every hour."""
     for key, watch in judge.watches.items():
@@ -107,8 +120,8 @@ def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | N
         if watch.quality.arrivals.bursty:
             return {"reason": "unknown: rows come in bursts at any hour; stale_after says after which silence to page"}
         if watch.quality.arrivals.known:
-            if quiet := watch.quality.arrivals.quiet_hours:
-                return {"reason": f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane"}
+            if notes := _half_judged(watch.quality.arrivals):
+                return {"reason": "; ".join(notes)}
             continue
         if watch.reference.source == TRAINING:
             why = "the rows of training say nothing of traffic"
@@ -129,6 +142,10 @@ def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | N
         }
     return None
 
+
+LATE_HOURS = 1.0
+"""Hours after which a silence that pages is told to be late, chosen: who has an outage expects to hear within one. A
+single hour of twenty times the usual in the two weeks that were learned makes two of the one minute before."""
 
 MOST_GAPS = 30
 """Gaps of fairness that a status shows, those that are open and the widest first: a table that a person reads."""

@@ -79,6 +79,18 @@ def _nats(usual: float, size: float, since: int, pane: Pane) -> float:
     return now - before
 
 
+def hours_to_silence(traffic: TrafficProfile) -> float:
+    """Return after how many hours without an event silence pages at the median hour of the week, inf where never.
+
+    By hand: 60 an hour at size 20 add 20 log(4) = 27.7 nats an hour, and the other 2.3 come in .04: 1.04 hours.
+    """
+    usual, size = float(np.median(traffic.rows_per_hour)), traffic.size
+    if usual <= 0:
+        return np.inf
+    whole, rest = divmod(STALE_NATS, size * float(np.log1p(usual / size)))
+    return whole + size / usual * float(np.expm1(rest / size))
+
+
 def _silence(pane: Pane, since: int, score: float, limit: float, level: int) -> Finding:
     return Finding(
         subject="events",
@@ -155,17 +167,19 @@ class Arrivals:
 
     @property
     def quiet_hours(self) -> int:
-        """How many of the 168 hours of the week bring too few events a pane for volume to be judged, where it is known.
-
-        Silence is judged in them all the same.
-        """
-        if self._traffic is None or self.bursty or not self._budgeted:
-            return 0
-        if self.volume is None:
-            return HOURS_OF_WEEK
+        """How many hours of the week bring too few events a pane for volume, where it is known; silence is judged."""
+        known = self._traffic is not None and self._budgeted and not self.bursty
+        if not known or self.volume is None:
+            return HOURS_OF_WEEK if known else 0
         model, sizes = self.volume.model, self.volume.sizes
         told = (model.mean >= QUIET) | ((model.size if sizes is None else sizes) >= STEADY)
         return HOURS_OF_WEEK - int(np.count_nonzero(np.broadcast_to(told, HOURS_OF_WEEK)))
+
+    @property
+    def silent_hours(self) -> float:
+        """After how many hours silence pages at the median hour of the week, where traffic says it; else 0."""
+        known = None if self.bursty or self._stale_after is not None else self._traffic
+        return 0.0 if known is None else hours_to_silence(known)
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
         """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""

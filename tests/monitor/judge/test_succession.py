@@ -98,6 +98,12 @@ def test_in_how_many_hours_volume_is_not_judged_is_shown():
     told = "volume is not judged in 40 of the week's 168 hours: too few rows a pane"
     assert model(bench)["traffic"] == {"reason": told}
     check(bench.judge.status())
+    bench = Bench()
+    late = replace(known, traffic=TrafficProfile(np.full(168, 60_000.0), 1.04, MINUTE))
+    bench.judge.table(TOPICS.references.name, b"fraud/1", dump(late).encode())
+    run(bench, range(3))
+    assert model(bench)["traffic"]["reason"].startswith("silence pages after 2.0 hours: the past has hours unlike")
+    check(bench.judge.status())
 
 
 def test_whose_clock_tells_the_hours_is_shown():

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from stationkeeper.monitor.core.adoption import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.quality.arrivals import STALE_NATS, TRAINING, USUAL, Arrivals, own_traffic
+from stationkeeper.monitor.core.quality.arrivals import (
+    STALE_NATS,
+    TRAINING,
+    USUAL,
+    Arrivals,
+    hours_to_silence,
+    own_traffic,
+)
 from stationkeeper.monitor.core.quality.learned_traffic import WEEK_MS
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Reference, TrafficProfile
@@ -65,6 +72,18 @@ def test_a_source_of_one_event_a_minute_is_silent_after_thirty_nats_by_hand() ->
 def test_a_lull_of_an_hour_is_usual_where_hours_differ_widely() -> None:
     assert checks(feed(arrivals(reference(60, size=2.0), limit=None), *[0] * 180)) == []
     assert Check.FRESHNESS in checks(feed(arrivals(reference(60, size=2.0), limit=None), *[0] * 300))
+
+
+@pytest.mark.parametrize(("rows_per_hour", "size"), [(60, 20.0), (60_000, 1.04), (60_000, 1e6), (600, 2.0)])
+def test_how_late_silence_pages_is_known(rows_per_hour: float, size: float) -> None:
+    made = arrivals(reference(rows_per_hour, size=size), limit=None)
+    told = feed(made, *[0] * 600)
+    first = next(at for at, found in enumerate(told, 1) if found)
+    assert first - 1 < 60 * made.silent_hours <= first
+    assert made.silent_hours == pytest.approx(
+        hours_to_silence(TrafficProfile(np.full(168, rows_per_hour), size, MINUTE))
+    )
+    assert arrivals(reference(rows_per_hour, size=size), stale_after=60_000).silent_hours == 0
 
 
 def test_one_event_ends_the_silence() -> None:
