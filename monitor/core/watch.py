@@ -1,6 +1,7 @@
 """The watch of one (model version, reference digest, segment): closed panes in, verdicts and charts out."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
@@ -152,8 +153,8 @@ class Watch:
         """Judge a pane's drift beside the findings of its quality, or learn from it while adopting."""
         if self.period is not None:
             return adopt_pane(self, self.period, pane, findings)
-        for drift in self.drifts:
-            findings += drift.step(pane, elapsed)
+        drifting = [one for drift in self.drifts for one in drift.step(pane, elapsed)]
+        findings += drifting if self.season is None else [with_followed(one, self.season) for one in drifting]
         return findings + broken_in_truth(self, findings, pane.end)
 
     def learn(self, pane: OutcomePane) -> IncidentChanges:
@@ -292,6 +293,12 @@ def follow(watch: Watch, start: int) -> None:
     loud = {name for drift in watch.drifts for name in drift.loud()} | watch.lifecycle.incidents.subjects()
     if season.step(start, frozenset(watch.reference.by_name) - loud):
         refit(watch, season)
+
+
+def with_followed(finding: Finding, season: SlowSeason) -> Finding:
+    """Return a finding that says by which share its reference has followed a season: a person has it as it was made."""
+    moved = season.moved(finding.subject)
+    return replace(finding, evidence={**finding.evidence, "followed": round(moved, 4)}) if moved else finding
 
 
 def settled(watch: Watch, pane: Pane, changes: IncidentChanges, *, holiday: bool) -> IncidentChanges:

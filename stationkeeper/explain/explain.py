@@ -45,8 +45,9 @@ def _verdict(verdict: Verdict, bins: Bins | None) -> str:
     lines += _evidence(verdict.evidence)
     # Only where history still holds the panes: they are kept for a time, verdicts for longer.
     if bins is not None:
+        made = " as it was made, before it followed a season" if "followed" in verdict.evidence else ""
         lines += [
-            f"  by hand, from the onset to this verdict, against {bins.digest}:",
+            f"  by hand, from the onset to this verdict, against {bins.digest}{made}:",
             *(f"    {x}" for x in bins.lines()),
         ]
     return "\n".join(lines)

@@ -112,6 +112,8 @@ def test_a_ramp_that_outruns_it_pages_and_is_measured_from_where_it_began(week: 
     watch, said = lived([week * day / WEEK for day in range(until)])
     pages = [one for one in said if one.level is Level.PAGE]
     assert len(pages) == 1
+    # The faster one pages before its first week is over: nothing was followed then.
+    assert 0 < pages[0].evidence.get("followed", 0.0) <= 0.04 if week < 0.1 else "followed" not in pages[0].evidence
     # What was followed while it began is taken back: less than two weeks' steps are left.
     assert season_of(watch).moved("x") <= 0.02 + 1e-6
     assert season_of(watch).renewed().keys() <= {"x"}
