@@ -1,7 +1,7 @@
 """The charts of a watch: every subject against its reference, over the chart window or since an incident's onset."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.monitor.core.charts import FEW_ROWS, Chart, Distance, compare, measure, quality_shares
@@ -9,7 +9,15 @@ from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.incidents import Incident, IncidentLifecycle
 from stationkeeper.monitor.core.panes import ChartWindow
 from stationkeeper.monitor.core.reasons import Unknown
-from stationkeeper.monitor.core.reference import QUALITY, Counts, Place, Reference, ReferenceSubject, in_season
+from stationkeeper.monitor.core.reference import (
+    QUALITY,
+    Counts,
+    Place,
+    Reference,
+    ReferenceSubject,
+    cut_grids,
+    in_season,
+)
 
 
 def evidence_of(drifts: Sequence[Drift], subject: ReferenceSubject) -> tuple[float, float]:
@@ -30,6 +38,7 @@ class SubjectCharts:
     drifts: Sequence[Drift]
     came: bool
     adopting: bool
+    _hours: dict[int, Counts] = field(default_factory=dict, repr=False)
 
     def every(self) -> list[Chart]:
         """Return every subject, in the order of the reference, then the pairs. O(width), in array passes."""
@@ -37,7 +46,10 @@ class SubjectCharts:
         places = (*layout.places, *layout.pairs)
         free = [place for place in places if book.of_subject(place.name) is None]
         # What no incident holds is measured in a few array passes; the rest, few, one by one.
-        found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
+        compared = [self.compared(place.name) for place in free]
+        # Those of a season are made anew and have none yet; alone, each takes as long as twenty together.
+        cut_grids([one for one in compared if one is not self.reference.by_name[one.name]])
+        found = compare(compared, [window[place.histogram] for place in free])
         known = {place.name: distances for place, distances in zip(free, found, strict=True)}
         return [self._chart(place, window, known.get(place.name)) for place in places]
 
@@ -53,7 +65,10 @@ class SubjectCharts:
         subject = self.reference.by_name[name]
         if not len(subject.strata) or self.lifecycle.incidents.of_subject(name) is not None:
             return subject
-        return in_season(subject, self.window.hours(len(subject.strata), self.reference.timezone))
+        strata = len(subject.strata)
+        if strata not in self._hours:
+            self._hours[strata] = self.window.hours(strata, self.reference.timezone)
+        return in_season(subject, self._hours[strata])
 
     def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
         """The chart of a subject whose distances over the ``window`` may be known already."""

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, SlowSeason, SlowSeasonState, inherit
 from stationkeeper.monitor.core.charts import Chart
-from stationkeeper.monitor.core.detect import DetectorState
+from stationkeeper.monitor.core.detect import DetectorState, Drift
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents import (
     REARM_MS,
@@ -83,7 +83,6 @@ class Watch:
         self.identity = WatchIdentity(reference.model, reference.version, segment, reference.digest)
         self.layout = reference.layout
         self.alphas = split_budget(reference, self.settings, segment)
-        self.drifts = plan_drifts(reference, self.settings, segment, self.alphas)
         self.performance = watched_performance(reference, segment, self.alphas, self.settings)
         self.quality = Quality(
             reference,
@@ -96,16 +95,29 @@ class Watch:
             timezone=self.settings.timezone,
             whole=not segment,
         )
-        self.patience = Patience(self.drifts)
         self.period = adoption_period(reference, self.settings)
         self.season = None if self.adopting else slow_season(reference, self.settings)
-        self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
         # Before dependence between rows is known, decisions that come in runs would be taken for gaps.
         self.fairness = None if self.adopting else watched_fairness(reference, self.settings, segment, self.alphas)
-        self._learned: str | None = None
+        self.learned: str | None = None
+
+    @cached_property
+    def drifts(self) -> tuple[Drift, ...]:
+        """The detectors of drift, made when first asked for: what is restored may judge by another reference."""
+        return plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
+
+    @cached_property
+    def patience(self) -> Patience:
+        """What holds back drift of an evening, a day or a slow season."""
+        return Patience(self.drifts)
+
+    @cached_property
+    def lifecycle(self) -> IncidentLifecycle:
+        """The incidents, and the panes that they are dated by."""
+        return first_lifecycle(self)
 
     @property
     def adopting(self) -> bool:
@@ -205,7 +217,7 @@ class Watch:
             performance=self.performance.state() if self.performance else None,
             quality=self.quality.state(),
             adoption=self.period.state() if self.period else None,
-            learned=self._learned,
+            learned=self.learned,
             held=dict(self.patience.since),
             fairness=None if self.fairness is None else self.fairness.state(),
             season=None if self.season is None else self.season.state(),
@@ -216,13 +228,13 @@ class Watch:
         if state.digest != self.identity.digest:
             raise ValueError(f"watch state belongs to {state.digest}, this watch has {self.identity.digest}")
         if state.learned:
-            self.rebase(state.learned)
+            begin_by(self, taught(self, state.learned))
         if self.period is not None and state.adoption is not None:
             self.period.restore(state.adoption)
         if self.season is not None and state.season is not None:
             self.season.restore(state.season)
             if self.season.steps:
-                self.judge_by(self.season.reference())
+                begin_by(self, self.season.reference())
         self.end, self.rows = state.end, state.rows
         self.lifecycle.restore(state.desk)
         self.window.restore(state.window)
@@ -244,32 +256,43 @@ class Watch:
 
     def rebase(self, learned: str) -> None:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
-        self._learned, self.period = learned, None
-        self.judge_by(load(learned))
-        self.fairness = watched_fairness(self.reference, self.settings, self.identity.segment, self.alphas)
-        self.season = slow_season(self.reference, self.settings)
+        self.judge_by(taught(self, learned))
 
     def judge_by(self, reference: Reference) -> None:
         """Judge drift from here on against another reference of the same cells, with evidence that begins anew."""
-        self.reference = reference
-        self.drifts = plan_drifts(reference, self.settings, self.identity.segment, self.alphas)
-        held = self.patience.since
-        self.patience = Patience(self.drifts)
+        held, state = self.patience.since, self.lifecycle.state()
+        begin_by(self, reference)
         self.patience.since = held
-        state = self.lifecycle.state()
-        self.lifecycle = self._begin_lifecycle()
         self.lifecycle.restore(state)
-
-    def _begin_lifecycle(self) -> IncidentLifecycle:
-        # Where the clock counts rows, a day of quiet cannot be told from panes.
-        rearm = 0 if self.settings.budget.clock == "rows" else REARM_MS
-        renewed = {} if self.season is None else self.season.renewed()
-        return IncidentLifecycle(self.reference, self.identity, self.drifts, partial(margin_of, self), rearm, renewed)
 
     def _subject_charts(self) -> SubjectCharts:
         return SubjectCharts(
             self.reference, self.window, self.lifecycle, self.drifts, came=self.rows > 0, adopting=self.adopting
         )
+
+
+def taught(watch: Watch, learned: str) -> Reference:
+    """End the adoption period of a watch; return the reference that it taught."""
+    watch.learned, watch.period = learned, None
+    reference = load(learned)
+    watch.fairness = watched_fairness(reference, watch.settings, watch.identity.segment, watch.alphas)
+    watch.season = slow_season(reference, watch.settings)
+    return reference
+
+
+def begin_by(watch: Watch, reference: Reference) -> None:
+    """Judge drift by another reference with nothing seen; what was made for the one before is let go."""
+    watch.reference = reference
+    for made in ("drifts", "patience", "lifecycle"):
+        watch.__dict__.pop(made, None)
+
+
+def first_lifecycle(watch: Watch) -> IncidentLifecycle:
+    """Return the incidents of a watch before the first one."""
+    # Where the clock counts rows, a day of quiet cannot be told from panes.
+    rearm = 0 if watch.settings.budget.clock == "rows" else REARM_MS
+    renewed = {} if watch.season is None else watch.season.renewed()
+    return IncidentLifecycle(watch.reference, watch.identity, watch.drifts, partial(margin_of, watch), rearm, renewed)
 
 
 def adopt_pane(watch: Watch, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:

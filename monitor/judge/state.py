@@ -11,7 +11,7 @@ from msgspec import structs
 
 from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.times import UTC_ZONE
-from stationkeeper.monitor.core.detect import mark_of
+from stationkeeper.monitor.core.detect import BagGrowth, GrownStratum, mark_of
 from stationkeeper.monitor.core.panes import PackedRows, RecentState, SparseRows
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
@@ -100,11 +100,13 @@ class WatchRecords:
         self._written = {name: mark_of(value) for name, value in pieces.items() if name.startswith("bag/")}
         state: dict[str, Any] = dict(head.watch)
         for drift, shape in cut.bags.items():
-            growth = np.zeros(shape, np.int64)
+            grown = {}
             for stratum in range(shape[0]):
                 part = pieces.get(f"bag/{drift}/{stratum}")
                 if part is not None:
-                    growth[stratum] = part
+                    mark = self._written[f"bag/{drift}/{stratum}"]
+                    grown[stratum] = GrownStratum(mark, partial(np.asarray, part))
+            growth = BagGrowth(tuple(shape), grown)
             state["drifts"] = {**state["drifts"], drift: {**state["drifts"][drift], _BAG: growth}}
         window = state["window"]
         names = [f"window/{slot % RING}" for slot, _ in window["slots"].tolist()]

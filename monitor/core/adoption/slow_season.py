@@ -111,7 +111,7 @@ def movement_of(subject: ReferenceSubject, followed: Floats | NDArray[Any]) -> f
 
 def waves_of(subject: ReferenceSubject) -> Floats:
     """Return what c_d is measured in, orthonormal float64[C, K] over the coarse cells, missing last."""
-    size = int(subject.grid.max()) + 1
+    size = subject.coarse
     return _waves(size, _WAVES if subject.kind is Kind.NUMERIC and size > _WAVES + 1 else 0)
 
 
@@ -163,13 +163,13 @@ class SlowSeason:
         """
         self.base, self.delta, self.still = base, delta, still
         watched = base.watched
-        self._cells = _slices(int(subject.grid.max()) + 1 for subject in watched)
+        self._cells = _slices(subject.coarse for subject in watched)
         self._waves = _slices(len(waves_of(subject)) for subject in watched)
         self._strata = max((len(subject.strata) for subject in watched), default=0) or 1
         # Quality counters lie between the cells; they go to a place of their own.
         self._index = np.full(base.layout.width, self._cells[-1].stop)
         for subject, cells in zip(watched, self._cells, strict=True):
-            self._index[base.layout[subject.name].histogram] = subject.grid + cells.start
+            np.add(subject.grid, cells.start, out=self._index[base.layout[subject.name].histogram])
         self._at = {subject.name: i for i, subject in enumerate(watched)}
         self.begin = self.day = -1
         # By subject, the oldest first; that is what was before any week, which is nothing.
@@ -191,6 +191,8 @@ class SlowSeason:
     def reference(self) -> Reference:
         """Return the reference as it is followed."""
         now = self.followed
+        if not now:
+            return self.base
         return self.base.with_watched([tilted(s, now[s.name]) if s.name in now else s for s in self.base.watched])
 
     def renewed(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ Read `plan`, `alternatives` and `evalue` (the bets), `conformal` (the bag and it
 
 from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells, exact_alternatives
 from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
-from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS, mark_of
+from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS, BagGrowth, GrownStratum, mark_of
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
 from stationkeeper.monitor.core.detect.drift import Drift, effect_floor, plan_subject
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
@@ -42,6 +42,7 @@ __all__ = [
     "PART_SHARE",
     "RANK_CELLS",
     "AlternativeTable",
+    "BagGrowth",
     "DetectorPlan",
     "DetectorState",
     "Drift",
@@ -49,6 +50,7 @@ __all__ = [
     "EvidenceState",
     "Flags",
     "Grouping",
+    "GrownStratum",
     "LabelShift",
     "OneSided",
     "PlannedSubject",

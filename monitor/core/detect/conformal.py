@@ -6,10 +6,11 @@ cells is known exactly (Vovk et al., arXiv 2102.10439).  The bag of earlier valu
 frozen with the reference; values in one fine cell count as ties, which keeps the law.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,33 +164,67 @@ def _split_wide(a: Floats, b: Floats, many: Counts, rng: np.random.Generator, ce
     return np.asarray(rng.multinomial(many, chance), np.int64)
 
 
+class BagReference(Protocol):
+    """What bags begin with, [S, F, m]: an array, or what reads a stratum [F, m] when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Strata, features and fine cells."""
+
+    def __getitem__(self, stratum: int, /) -> NDArray[np.integer]: ...
+
+
 class RankBag:
     """Everything seen before, per stratum and feature, as fine-cell counts [S, F, m] that grow with each pane.
 
     frozen [F] marks features whose bag no longer grows: while an incident is open the bag must not learn the drift.
-    strata holds the counts [F, m] of each stratum; what changes is replaced and never written to, so whoever kept a
-    stratum still has what it was. changed names the strata replaced since somebody emptied it.
+    What changes is replaced and never written to, so whoever kept a stratum still has what it was. A stratum takes
+    memory, and time, from its first pane on: of 168 hours with 200 features all together are 25 MB.
     """
 
-    def __init__(self, counts: NDArray[np.integer]) -> None:
+    def __init__(self, reference: BagReference) -> None:
         """Begin with the reference's fine-cell counts [S, F, m]."""
-        self.strata = [stratum.astype(np.uint32) for stratum in counts]
-        self.frozen = np.zeros(counts.shape[1], bool)
-        self.changed: set[int] = set()
+        self._reference = reference
+        self._held: dict[int, NDArray[np.uint32]] = {}
+        self._growth: dict[int, GrownStratum] = {}
+        self.frozen = np.zeros(reference.shape[1], bool)
 
     @property
     def counts(self) -> NDArray[np.uint32]:
         """All strata, [S, F, m]."""
-        return np.stack(self.strata)
+        return np.stack([self.stratum(stratum) for stratum in range(self._reference.shape[0])])
+
+    def stratum(self, stratum: int) -> NDArray[np.uint32]:
+        """Return what the bags of a stratum hold, [F, m]."""
+        if stratum not in self._held:
+            first, more = self._reference[stratum], self._growth.get(stratum)
+            self._held[stratum] = (first if more is None else first + more.read()).astype(np.uint32)
+        return self._held[stratum]
 
     def rows(self, stratum: int) -> Floats:
         """Rows in the bag of each feature, [F]."""
-        return np.asarray(self.strata[stratum].sum(axis=1), np.float64)
+        return np.asarray(self.stratum(stratum).sum(axis=1), np.float64)
 
-    def replace(self, stratum: int, counts: NDArray[np.integer]) -> None:
+    def growth(self) -> "BagGrowth":
+        """Return what the bags hold beyond the reference."""
+        for stratum in self._held.keys() - self._growth.keys():
+            held, first = self._held[stratum], self._reference[stratum]
+            mark = mark_of(held - first.astype(np.uint32))
+            self._growth[stratum] = GrownStratum(mark, partial(self._beyond, held, stratum))
+        return BagGrowth(self._reference.shape, self._growth)
+
+    def restore(self, growth: "BagGrowth") -> None:
+        """Hold the reference and what was grown by; a stratum is made when its first pane comes."""
+        self._held.clear()
+        self._growth = {stratum: growth.strata[stratum] for stratum, _ in growth.grown()}
+
+    def _beyond(self, held: NDArray[np.uint32], stratum: int) -> Counts:
+        return np.asarray(held - self._reference[stratum].astype(np.int64), np.int64)
+
+    def _replace(self, stratum: int, counts: NDArray[np.integer]) -> None:
         """Hold these counts [F, m] from now on."""
-        self.strata[stratum] = counts.astype(np.uint32)
-        self.changed.add(stratum)
+        self._held[stratum] = counts.astype(np.uint32)
+        self._growth.pop(stratum, None)
 
     def parts(self, counts: Counts, stratum: int, rng: np.random.Generator) -> Iterator[Part]:
         """Rank a pane of fine-cell counts [F, m] against the bag, growing the bag part by part.
@@ -199,7 +234,7 @@ class RankBag:
         exchangeability is as good as taking the events in any order.  Without parts a pane six times the bag would be
         absorbed before it could be seen.
         """
-        bag = self.strata[stratum]
+        bag = self.stratum(stratum)
         left = counts.astype(np.int64, copy=False)
         while True:
             n = bag.sum(axis=1, dtype=np.uint64).astype(np.float64)
@@ -216,8 +251,7 @@ class RankBag:
             yield Part(cells, events.astype(np.float64), n)
             growth = taken if not self.frozen.any() else np.where(self.frozen[:, None], 0, taken)
             bag = bag + growth.astype(np.uint32)
-            self.strata[stratum] = bag
-            self.changed.add(stratum)
+            self._replace(stratum, bag)
             if taken is left:
                 return
             left = left - taken
@@ -229,7 +263,7 @@ class RankBag:
 
         Raises ValueError if the bag does not hold them: the pane was never added, or was taken out before.
         """
-        bag = self.strata[stratum].astype(np.int64)
+        bag = self.stratum(stratum).astype(np.int64)
         bag[mask] -= counts
         if (bag < 0).any():
             feature = int(np.flatnonzero((bag < 0).any(axis=1))[0])
@@ -237,41 +271,62 @@ class RankBag:
                 f"cannot take the pane out of the bag of feature {feature}: it holds fewer rows than the pane has; "
                 "retract only panes that were added since the last restore, each once"
             )
-        self.replace(stratum, bag)
+        self._replace(stratum, bag)
 
 
 # The mark of a stratum that has not grown: no digest is empty.
 NOTHING = b""
 
 
+class GrownStratum(NamedTuple):
+    """What the bags of a stratum [F, m] grew by, and what tells it from any other growth; `NOTHING` for none."""
+
+    mark: bytes
+    read: Callable[[], NDArray[np.integer]]
+
+
 class BagGrowth:
     """Bags [S, F, m] less the reference's counts; an array to numpy, int64[S, F, m], computed when it is asked for.
 
-    Bags are replaced as they grow and never written to, so that this is what they held when it was made. ``marks`` tell
-    a stratum's growth from any other, `NOTHING` that there is none.
+    Bags are replaced as they grow and never written to, so that this is what they held when it was made. A stratum that
+    is not among ``strata`` has not grown.
     """
 
-    def __init__(
-        self, bags: tuple[NDArray[np.uint32], ...], reference: Callable[[int], Counts], marks: Sequence[bytes]
-    ) -> None:
-        """``reference`` gives the reference's counts of a stratum, int64[F, m]."""
-        self._bags, self._reference = bags, reference
-        self.marks = tuple(marks)
+    def __init__(self, shape: tuple[int, ...], strata: Mapping[int, GrownStratum]) -> None:
+        self.shape, self.strata = shape, dict(strata)
+
+    @classmethod
+    def of(cls, counts: NDArray[np.integer]) -> "BagGrowth":
+        """Return the growth that an array [S, F, m] holds."""
+        read = {stratum: GrownStratum(mark_of(one), partial(np.asarray, one)) for stratum, one in enumerate(counts)}
+        return cls(counts.shape, read)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Strata, features and fine cells."""
-        return len(self._bags), *self._bags[0].shape
+    def marks(self) -> tuple[bytes, ...]:
+        """The mark of each stratum."""
+        return tuple(self.strata[i].mark if i in self.strata else NOTHING for i in range(len(self)))
 
     def grown(self) -> Iterator[tuple[int, bytes]]:
         """Yield the strata whose bags have grown, and the mark of each."""
         return ((stratum, mark) for stratum, mark in enumerate(self.marks) if mark != NOTHING)
 
+    def where(self, kept: Flags) -> "BagGrowth":
+        """Return the growth of the features in ``kept`` [F] alone."""
+        strata = {}
+        for stratum, _ in self.grown():
+            counts = self[stratum]
+            counts[~kept] = 0
+            # Held until its hour comes, of a week of 200 features 25 MB instead of 50.
+            tight = counts.astype(np.uint32) if counts.min() >= 0 else counts
+            strata[stratum] = GrownStratum(mark_of(tight), partial(np.asarray, tight))
+        return BagGrowth(self.shape, strata)
+
     def __len__(self) -> int:
-        return len(self._bags)
+        return self.shape[0]
 
     def __getitem__(self, stratum: int) -> Counts:
-        return self._bags[stratum] - self._reference(stratum)
+        found = self.strata.get(stratum)
+        return np.zeros(self.shape[1:], np.int64) if found is None else np.array(found.read(), np.int64)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         return np.stack([self[stratum] for stratum in range(len(self))]).astype(dtype or np.int64)

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.budget import level_of
 from stationkeeper.monitor.core.detect.alternatives import Alternative, ReferenceCells
-from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, RankBag, mark_of, pane_generator
+from stationkeeper.monitor.core.detect.conformal import BagGrowth, RankBag, pane_generator
 from stationkeeper.monitor.core.detect.evidence import Bets, EDetector, EDetectorState, place_bets, rank_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, padded
+from stationkeeper.monitor.core.detect.plan import DetectorPlan
 from stationkeeper.monitor.core.finding import PAGE
 from stationkeeper.monitor.core.reference import CellRows
 
@@ -59,8 +59,7 @@ class Scores:
 class DetectorState(State, frozen=True, omit_defaults=True, rename=lambda name: name.replace("_", ".", 1)):
     """The evidence of the e-detectors a plan has, and of its bags what they grew by; stored as ``conformal.log_m``.
 
-    ``twin`` is the stored name of the fixed reference's e-detector. ``bag_growth`` int64[S, F, m] is a `BagGrowth`
-    when it was just taken.
+    ``twin`` is the stored name of the fixed reference's e-detector. ``bag_growth`` is a `BagGrowth`, or int64[S, F, m].
     """
 
     conformal_log_m: NDArray[np.float64] | None = None
@@ -155,13 +154,12 @@ class DriftDetector:
             score[index] = np.maximum(score[index], detector.evidence.score())
         return level_of(score, self.log_threshold)
 
-    def growth_without(self, names: Iterable[str]) -> Counts | None:
-        """Return what the bags grew by, int64[S, F, m], nothing of these subjects; None without numeric subjects."""
+    def growth_without(self, names: Iterable[str]) -> BagGrowth | None:
+        """Return what the bags grew by, nothing of these subjects; None without numeric subjects."""
         if self._numeric is None:
             return None
-        growth = np.asarray(self._numeric.growth(), np.int64)
-        growth[:, self._numeric.mask(names)] = 0
-        return growth
+        gone = self._numeric.mask(names)
+        return self._numeric.bag.growth().where(~gone)
 
     def reset(self, names: Iterable[str]) -> None:
         """Drop the evidence of these subjects in every e-detector, for instance on recovery."""
@@ -180,7 +178,7 @@ class DriftDetector:
             state = detector.state()
             parts |= {f"{name}_{key}": getattr(state, key) for key in EDetectorState.__struct_fields__}
         if self._numeric is not None:
-            parts |= {"bag_growth": self._numeric.growth(), "bag_frozen": self._numeric.bag.frozen.copy()}
+            parts |= {"bag_growth": self._numeric.bag.growth(), "bag_frozen": self._numeric.bag.frozen.copy()}
         return DetectorState(**parts)
 
     def restore(self, state: DetectorState) -> None:
@@ -253,8 +251,7 @@ class _NumericSubjects:
         self._fine = CellRows(offsets, index, left_out=1)
         self._phi = np.stack([s.group_phi() for s in chosen])
         self._delta = np.array([s.delta for s in chosen])
-        self.bag = RankBag(padded([s.reference[:, :-1] for s in chosen], self._fine.width))
-        self._marks = [NOTHING] * plan.strata
+        self.bag = RankBag(_BagReference(plan, self._fine, len(index)))
         self._rank_bets = rank_bets(self._delta)
         self.conformal = EDetector(self._rank_bets, self._delta, self._phi)
         self.fixed: EDetector
@@ -291,21 +288,13 @@ class _NumericSubjects:
             for counts, stratum in panes:
                 self.bag.retract(rows.read(np.asarray(counts, np.int64)), stratum, mask)
 
-    def growth(self) -> BagGrowth:
-        """Return what the bags learned since the reference."""
-        for stratum in self.bag.changed:
-            self._marks[stratum] = mark_of(self.bag.strata[stratum] - self._reference_bag(stratum).astype(np.uint32))
-        self.bag.changed.clear()
-        return BagGrowth(tuple(self.bag.strata), self._reference_bag, self._marks)
-
     def restore_bag(self, growth: Any, frozen: Flags | None) -> None:
         """Take over growth int64[S, F, m]; raises ValueError where it belongs to another plan."""
         shape = (self._plan.strata, len(self.index), self._fine.width)
         if growth is None or frozen is None or growth.shape != shape:
             found = None if growth is None else growth.shape
             raise ValueError(f"detector state bag.growth has shape {found}, the plan needs {shape}")
-        for stratum in range(self._plan.strata):
-            self.bag.replace(stratum, self._reference_bag(stratum) + growth[stratum])
+        self.bag.restore(growth if isinstance(growth, BagGrowth) else BagGrowth.of(growth))
         self.bag.frozen = frozen.astype(bool)
 
     def mask(self, names: Iterable[str]) -> Flags:
@@ -313,11 +302,16 @@ class _NumericSubjects:
         wanted = set(names)
         return np.array([name in wanted for name in self._names], bool)
 
-    def _reference_bag(self, stratum: int) -> Counts:
-        """The reference's counts of the fine cells, [F, m]: read from the plan, which holds them anyway."""
-        chosen = [self._plan.subjects[i].reference for i in self.index]
-        found: Counts = padded([counts[stratum : stratum + 1, :-1] for counts in chosen], self._fine.width)[0]
-        return found
+
+class _BagReference:
+    """The reference's counts of the fine cells, [S, F, m]: read from the plan, which holds them anyway."""
+
+    def __init__(self, plan: DetectorPlan, fine: CellRows, features: int) -> None:
+        self._plan, self._fine = plan, fine
+        self.shape = (plan.strata, features, fine.width)
+
+    def __getitem__(self, stratum: int) -> Counts:
+        return self._fine.read(self._plan.reference(stratum))
 
 
 class _CategoricalSubjects:

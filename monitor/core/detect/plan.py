@@ -1,6 +1,5 @@
 """What a detector watches, as plain arrays: subjects with their reference counts, floors and thresholds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +49,10 @@ class PlannedSubject:
                 f"subject {self.name!r}: reference must have shape [strata, cells] with at least one cell and the "
                 f"missing cell, got {self.reference.shape}"
             )
-        if self.reference.min(initial=0) < 0 or not self.reference.max(axis=1, initial=0).all():
+        # As unsigned numbers negative ones are beyond every bound, and one look at a week of hours finds both.
+        kind = self.reference.dtype
+        largest = self.reference.view(kind.str.replace("i", "u")).max(axis=1, initial=0)
+        if not largest.all() or largest.max(initial=0) > np.iinfo(kind).max:
             raise ValueError(f"subject {self.name!r}: every stratum needs reference rows, with counts of 0 or more")
         if not 0 <= self.delta < 1:
             raise ValueError(f"subject {self.name!r}: delta must be at least 0 and below 1, got {self.delta}")
@@ -126,11 +128,3 @@ class DetectorPlan:
         """log of the page threshold of every subject, twice as high where two e-detectors run side by side."""
         detectors = [2 if s.kind == "numeric" else 1 for s in self.subjects]
         return log_thresholds(self.alpha, [s.importance for s in self.subjects], detectors)
-
-
-def padded(arrays: Sequence[Counts], width: int) -> Counts:
-    """Stack arrays [S, C_f] of different C_f into [S, F, width], zeros to the right."""
-    out = np.zeros((arrays[0].shape[0], len(arrays), width), np.int64)
-    for f, array in enumerate(arrays):
-        out[:, f, : array.shape[1]] = array
-    return out

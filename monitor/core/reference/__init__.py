@@ -55,6 +55,7 @@ from stationkeeper.monitor.core.reference.reference import (
     ReferenceSubject,
     Task,
     TrafficProfile,
+    cut_grids,
     in_season,
     isotonic,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "class_codes",
     "classes_by_group",
     "count_new",
+    "cut_grids",
     "dump",
     "error_cell",
     "error_middles",

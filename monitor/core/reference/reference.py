@@ -55,9 +55,10 @@ class ReferenceSubject:
     an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
     the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
     unknown. ``phi_within_days`` float64[L] is the part of phi that the floor does not carry, that within days, where
-    days move independently; else empty. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the
-    day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid``
-    int64[cells] is the coarse cell of each cell, missing alone in the last, ``rows`` the effective rows behind the
+    days move independently; else empty. ``strata`` int64[S, cells], or int32 as read from a file, are counts by hour of
+    the week (S = 168) or of the day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time
+    order, 0 where unknown. ``grid`` int64[cells] is the coarse cell of each cell, missing alone in the last, ``rows``
+    the effective rows behind the
     counts and ``inflation`` the largest phi, at least 1. ``pair`` says of which two features a joint subject is.
     """
 
@@ -91,7 +92,10 @@ class ReferenceSubject:
     def grid(self) -> Integers:
         """The coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
         if self._grid is None:
-            cut_grids([self])
+            if isinstance(self.cells, NumericCells):
+                cut_grids([self])
+            else:
+                object.__setattr__(self, "_grid", np.arange(self.cells.count))
         return np.arange(self.cells.count) if self._grid is None else self._grid
 
     def with_counts(self, counts: Counts, strata: Counts) -> "ReferenceSubject":
@@ -102,6 +106,12 @@ class ReferenceSubject:
         made = replace(self, counts=counts, strata=strata)
         object.__setattr__(made, "_grid", self.grid)
         return made
+
+    @property
+    def coarse(self) -> int:
+        """Number of coarse cells, missing among them."""
+        # The grid rises by ones, and missing is alone in its last cell.
+        return int(self.grid[-1]) + 1
 
     @property
     def missing_share(self) -> float:
@@ -326,9 +336,11 @@ def in_season(subject: ReferenceSubject, rows: Counts) -> ReferenceSubject:
     """
     if not len(subject.strata) or not rows.any():
         return subject
-    sizes = np.maximum(subject.strata.sum(axis=1), 1)
-    share = rows / rows.sum()
+    # Those that rows came from alone: a window of an hour has one or two of 168.
+    came = np.flatnonzero(rows)
+    strata, share = subject.strata[came], rows[came] / rows.sum()
+    sizes = np.maximum(strata.sum(axis=1), 1)
     # Not the plain sum: a stratum of few rows that much traffic comes from makes the whole uncertain.
     effective = 1.0 / float((share**2 / sizes).sum())
-    mixed = (share / sizes) @ subject.strata * effective
+    mixed = (share / sizes) @ strata * effective
     return replace(subject, counts=np.round(mixed).astype(np.int64))

@@ -25,6 +25,7 @@ from stationkeeper.monitor.core.charts import coarse_cells
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
+from stationkeeper.monitor.core.watch_plan import plan_drifts
 from stationkeeper.monitor.judge.state import WatchRecords
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.monitor.state_codec import freeze, thaw
@@ -261,6 +262,24 @@ def test_who_lets_it_follow_no_more_is_judged_by_the_reference_as_it_was_made():
         off.step(pane_of(known(), day, 0.6))
     assert off.incidents()
     assert season_of(off).followed == {}
+
+
+@pytest.mark.parametrize(("mean", "days"), [(0.0, 21), (0.02, 60)])
+def test_a_watch_that_comes_back_plans_its_detectors_once(mean: float, days: int, monkeypatch: pytest.MonkeyPatch):
+    watch, _ = lived([mean * day / WEEK for day in range(days)])
+    kept, planned = read_back(watch.state()), []
+
+    def counted(*given: Any) -> Any:
+        planned.append(given)
+        return plan_drifts(*given)
+
+    monkeypatch.setattr("stationkeeper.monitor.core.watch.plan_drifts", counted)
+    again = Watch(known(), settings=WatchSettings())
+    again.restore(kept)
+    assert len(planned) == 1
+    # What nothing has moved is the very reference, with all that was worked out of it.
+    assert (again.reference is known()) is (season_of(again).followed == {}) is (mean == 0.0)
+    assert again.step(pane_of(known(), days, mean)) == watch.step(pane_of(known(), days, mean))
 
 
 def test_a_clock_of_rows_follows_nothing():

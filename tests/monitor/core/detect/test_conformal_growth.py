@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, mark_of
+from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, RankBag, mark_of
 from stationkeeper.monitor.core.detect.detector import DriftDetector
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.panes.recent import Recent
@@ -26,6 +26,11 @@ def detector() -> DriftDetector:
 def pane(seed: int) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(seed)
     return np.concatenate([rng.multinomial(30, s.reference[0] / s.reference[0].sum()) for s in SUBJECTS])
+
+
+def padded(stratum: int) -> np.ndarray[Any, Any]:
+    """The reference's fine cells of a stratum, as wide as the widest subject's."""
+    return np.stack([np.pad(s.reference[stratum, :-1], (0, 40 - s.reference.shape[1])) for s in SUBJECTS])
 
 
 def growth_of(made: DriftDetector) -> BagGrowth:
@@ -74,6 +79,39 @@ def test_a_restored_detector_has_the_same_growth_and_marks():
     again.restore(made.state())
     np.testing.assert_array_equal(np.asarray(growth_of(again)), np.asarray(growth_of(made)))
     assert growth_of(again).marks == growth_of(made).marks
+
+
+def test_a_bag_is_made_when_the_first_pane_of_its_hour_comes():
+    made, again = detector(), detector()
+    for i in range(6):
+        made.step(pane(i), 60_000 * i, i % 3, 1.0)
+    asked: list[int] = []
+
+    class Asked:
+        shape = (STRATA, 2, 39)
+
+        def __getitem__(self, stratum: int) -> Any:
+            asked.append(stratum)
+            return padded(stratum)
+
+    bag = RankBag(Asked())
+    bag.restore(growth_of(made))
+    assert bag.growth().marks == growth_of(made).marks
+    assert asked == []
+    again.restore(made.state())
+    np.testing.assert_array_equal(bag.stratum(1), again.bag.stratum(1))
+    np.testing.assert_array_equal(bag.stratum(7), padded(7))
+    assert asked == [1, 7]
+
+
+def test_growth_without_a_subject_is_that_of_the_others():
+    made = detector()
+    made.step(pane(1), 0, 5, 1.0)
+    growth = growth_of(made).where(np.array([True, False]))
+    assert growth[5][0].tolist() == growth_of(made)[5][0].tolist()
+    assert not growth[5][1].any()
+    assert [stratum for stratum, _ in growth.grown()] == [5]
+    assert list(growth_of(made).where(np.zeros(2, np.bool_)).grown()) == []
 
 
 def test_a_pane_writes_the_bag_of_its_hour_alone():

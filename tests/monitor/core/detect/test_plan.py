@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject, padded
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 
 AMOUNT = PlannedSubject("amount", "numeric", np.array([[4, 6, 1], [1, 1, 0]]))
 COUNTRY = PlannedSubject("country", "categorical", np.array([[9, 1], [5, 0]]))
@@ -19,11 +19,6 @@ def test_a_plan_by_hand():
 
 def test_the_draws_of_two_plans_differ():
     assert PLAN.key != DetectorPlan("fraud", "3", "country=de", (AMOUNT, COUNTRY), 1e-3).key
-
-
-def test_padding_is_zeros_to_the_right():
-    made = padded([np.array([[1, 2, 3]]), np.array([[4]])], 3)
-    assert made.tolist() == [[[1, 2, 3], [4, 0, 0]]]
 
 
 def test_other_numbers_of_strata_are_refused():
