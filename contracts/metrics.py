@@ -296,6 +296,14 @@ _WATCH = (
         "ratio",
     ),
     Metric(
+        "stationkeeper_labels_unseen_ratio",
+        "gauge",
+        ("model",),
+        "Where labels come for some actions rather than others: the share of the latest day's rows, of those whose "
+        "labels are in, that have none and for which no labelled row stands (assignment_prob).",
+        "ratio",
+    ),
+    Metric(
         "stationkeeper_join_rows_total",
         "counter",
         ("result",),

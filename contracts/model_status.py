@@ -165,8 +165,10 @@ class PerformanceStatus(TypedDict):
 
     ``estimated`` with ``estimated_low`` and ``estimated_high`` (95 %) is expected without labels, of the latest window;
     ``estimate_reason`` says why there is none. ``estimate_error`` is how far the estimate of the labelled rows was off.
-    ``low`` and ``high`` hold at every look (95 %). ``share`` is false where the measure is no share of 1 but has the
-    unit of the label, of the value, or nats. ``binning`` is how far the value may be off because scores are binned.
+    ``low`` and ``high`` hold at every look (95 %); with ``labelled``, the value of the labelled rows alone, they and
+    ``value`` are corrected for labels that an action keeps away. ``share`` is false where the measure is no share of 1
+    but has the unit of the label, of the value, or nats. ``binning`` is how far the value may be off because scores are
+    binned.
     """
 
     version: str
@@ -178,6 +180,7 @@ class PerformanceStatus(TypedDict):
     value: NotRequired[float]
     low: NotRequired[float]
     high: NotRequired[float]
+    labelled: NotRequired[float]
     reference: NotRequired[float]
     estimated: NotRequired[float]
     estimated_low: NotRequired[float]
@@ -189,14 +192,40 @@ class PerformanceStatus(TypedDict):
     series: NotRequired[PerformanceSeries]
 
 
+class ActionStatus(TypedDict):
+    """How many rows of one action got a label, of those of a day whose labels are in."""
+
+    action: str
+    rows: int
+    labelled: int
+
+
+class SelectionStatus(TypedDict):
+    """Which ``actions`` keep labels away, among ``rows`` of the latest day whose labels are in.
+
+    ``unseen`` of them have no label and no labelled row stands for them. ``weighted`` labelled rows weigh 1 /
+    ``assignment_prob`` and are worth ``effective`` equal ones, ``clipped`` of them at the bound; 0 where nothing is
+    corrected.
+    """
+
+    rows: int
+    labelled: int
+    actions: list[ActionStatus]
+    unseen: int
+    weighted: int
+    effective: float
+    clipped: int
+
+
 class LabelStatus(TypedDict):
-    """How many of the predictions whose label is due have one."""
+    """How many of the predictions whose label is due have one; ``selection`` where an action keeps labels away."""
 
     due: int
     arrived: int
     reason: str
     completeness: NotRequired[float]
     horizon_ms: NotRequired[int]
+    selection: NotRequired[SelectionStatus]
 
 
 class VersionStatus(TypedDict):

@@ -143,7 +143,8 @@ class ArmDelta(_Record, frozen=True, tag="arm"):
     ``scores`` is int64[SCORE_BINS] over predictions; ``errors`` counts null predictions; ``positives`` counts
     decisions at the version's own threshold; ``latency_us`` is a fixed-point sum over ``timed`` events.
     ``latencies`` is int64[LATENCY_BINS] over these, ``groups`` int64[3, ENTITY_GROUPS] of rows, errors and positives by
-    entity group; both are empty for segments and where no event has a latency, or an entity.
+    entity group; both are empty for segments and where no event has a latency, or an entity. ``actions`` has the
+    rows by what was done upon the answer and the probability of that (``monitor.core.reference.assigned_sums``).
     """
 
     model: str
@@ -159,6 +160,7 @@ class ArmDelta(_Record, frozen=True, tag="arm"):
     scores: bytes
     latencies: bytes = b""
     groups: bytes = b""
+    actions: dict[str, bytes] = {}
 
 
 class OutcomeDelta(_Record, frozen=True, tag="outcome"):
@@ -172,6 +174,9 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
 
     ``corrected`` above 0 marks a correction: so many predictions got a label that says something else than the one
     before. It has no rows, its sums are signed differences, and it changes charts only: no decision is taken back.
+
+    ``actions`` has the same rows by what was done upon the answer and the probability of that
+    (``monitor.core.reference.assigned_sums``); corrections have none.
     """
 
     model: str
@@ -187,6 +192,7 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     age_ms: int
     sums: bytes = b""
     corrected: int = 0
+    actions: dict[str, bytes] = {}
 
     @property
     def by_probability(self) -> bool:
@@ -196,13 +202,18 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
 
 
 class JoinBatch(_Record, frozen=True, tag="join"):
-    """Rows of one side for the label join, one model (and version), as a structured array ``JOIN_ROW``."""
+    """Rows of one side for the label join, one model (and version), as a structured array ``JOIN_ROW``.
+
+    A row's ``segment`` is the place of its segments in ``segments``, and of what was done upon the answer in
+    ``actions``; that is empty where no row says it, and builds before it pass over it.
+    """
 
     side: str
     model: str
     version: str
     segments: tuple[str, ...]
     rows: bytes
+    actions: tuple[str, ...] = ()
 
     def table(self) -> npt.NDArray[np.void]:
         """Return the rows as a structured array of ``JOIN_ROW``."""
@@ -220,8 +231,9 @@ JOIN_ROW: Final = np.dtype(
         ("segment", "<u2"),
     ]
 )
-"""One side of one event in 28 bytes: id hash, event time (ms), score, label (NaN on the other side), decision, bin.
+"""One side of one event in 28 bytes: id hash, event time (ms), score, label, decision, bin, place of its names.
 
+``label`` of a prediction is the probability with which its action was drawn, NaN where unknown: no build read it there.
 ``decision`` is 1 for a positive one, plus ``OF_CLASSES`` where score and label are the codes of one of several classes,
 or ``OF_NUMBERS`` where they are amounts; only a reference tells, so before there is one a row has neither."""
 

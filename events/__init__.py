@@ -13,6 +13,7 @@ Read `settings` (what the configuration says), `mapping` (a topic's form), `read
 
 from stationkeeper.events.assemble import entity_hash
 from stationkeeper.events.columns import (
+    Assigned,
     CategoryColumn,
     Events,
     FeatureColumn,
@@ -35,6 +36,7 @@ from stationkeeper.events.mapping import (
     forms,
     own_form,
     path_text,
+    with_assignment,
 )
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
@@ -48,6 +50,7 @@ __all__ = [
     "KINDS",
     "MAX_TEXT",
     "NULL_WORDS",
+    "Assigned",
     "CategoryColumn",
     "Decoder",
     "EventReader",
@@ -87,4 +90,5 @@ __all__ = [
     "plain_value",
     "refuse",
     "salt_of",
+    "with_assignment",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.events.columns import (
+    Assigned,
     CategoryColumn,
     Events,
     Hashes,
@@ -100,9 +101,10 @@ class _Assembly:
             if type(ABSENT) in set(map(type, labels)) or holds_missing_word(labels, form.values):
                 return None
             return replace(events, label=category_column(labels, ABSENT))
-        entity = self._entity(hashed) if kind == "prediction" else None
-        events = replace(events, features=self._raw.features(self._index), entity=entity)
-        return self._with_prediction(events) if kind == "prediction" else events
+        events = replace(events, features=self._raw.features(self._index))
+        if kind != "prediction":
+            return events
+        return self._with_prediction(replace(events, entity=self._entity(hashed), assigned=self._assigned()))
 
     def _field(self, name: str) -> list[Any]:
         return self._raw.list_of(self._raw.fields[name], self._index)
@@ -172,6 +174,22 @@ class _Assembly:
             values = [one[:MAX_TEXT] for one in values]
         lengths = np.fromiter(map(len, values), np.uint64, self._n)
         return np.where(lengths > 0, hash_ids(values, ENTITY_SALT, lengths), ids)
+
+    def _assigned(self) -> Assigned | None:
+        """What was done upon each answer; None where the form does not ask or no record says it."""
+        actions = self._optional("action") if self._form.assigned else None
+        if actions is None or actions.count(ABSENT) == self._n:
+            return None
+        keys = Keys()
+        said = [str(one) if isinstance(one, str | int) and str(one) else None for one in actions]
+        code = np.fromiter((-1 if one is None else keys[one] for one in said), np.int64, self._n)
+        drawn = np.full(self._n, np.nan)
+        chances, arms = self._optional("assignment_prob"), self._optional("arm") or [ABSENT] * self._n
+        for row, chance in enumerate(chances or ()):
+            # Beside an arm it is the arm that was drawn: which version answered says nothing of who gets a label.
+            if said[row] is not None and type(chance) in (int, float) and not isinstance(arms[row], str):
+                drawn[row] = chance if 0.0 < chance <= 1.0 else np.nan
+        return Assigned(tuple(keys), code, drawn) if keys else None
 
     def _segments(self) -> dict[str, CategoryColumn]:
         constant = self._form.segment.items()

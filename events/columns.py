@@ -166,6 +166,22 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Assigned:
+    """What was done upon each answer: ``code`` int64[n] indexes ``names``, -1 where the event does not say.
+
+    ``drawn`` float64[n] is the probability with which that action was drawn, above 0 and at most 1; NaN where unknown.
+    """
+
+    names: tuple[str, ...]
+    code: Integers
+    drawn: Floats
+
+    def at(self, index: Integers) -> "Assigned":
+        """Return those at ``index``."""
+        return Assigned(self.names, self.code[index], self.drawn[index])
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Accepted events of one kind, in offset order.
 
@@ -174,8 +190,9 @@ class Events:
     ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``entity`` uint64[n] hashes
     the entity, or the event's id where none is given; None if no record has one. ``confidence`` float64[n] is the
     probability that came with a class as answer, NaN where none did; None if no record has one. ``segments`` holds a
-    category column for each dimension that records carry. ``label`` is a category column. ``extras`` are the fields
-    that the form asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
+    category column for each dimension that records carry. ``label`` is a category column. ``assigned`` is what was
+    done upon the answers, None if no record says it or the form does not ask. ``extras`` are the fields that the form
+    asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
     """
 
     kind: Kind
@@ -192,6 +209,7 @@ class Events:
     entity: Hashes | None = None
     confidence: Floats | None = None
     segments: Mapping[str, CategoryColumn] = field(default_factory=dict)
+    assigned: Assigned | None = None
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -213,6 +231,7 @@ class Events:
             entity=None if self.entity is None else self.entity[index],
             confidence=None if self.confidence is None else self.confidence[index],
             segments={name: column.at(index) for name, column in self.segments.items()},
+            assigned=None if self.assigned is None else self.assigned.at(index),
             extras={name: [values[i] for i in index.tolist()] for name, values in self.extras.items()},
         )
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from stationkeeper.events.settings import JSON, KINDS, MAX_PATH, InputMapping, Kind, TimeUnit, ValueRules
 
@@ -124,7 +124,8 @@ class Form:
     unread: that its entry is wrong is no fault of their producer, and no other model's event. ``told`` is where a
     record says whose it is, also where a ``model`` is given; None where it does not. ``own`` is true for the
     contract's own events, whose ids and versions must be text. ``values`` says how texts are read. ``extras`` are
-    fields that a reader wants beside the columns, as they are in the record.
+    fields that a reader wants beside the columns, as they are in the record. With ``assigned`` it wants what was done
+    upon each answer, too (`with_assignment`).
     """
 
     topic: str
@@ -145,6 +146,7 @@ class Form:
     values: ValueRules = _NO_RULES
     refused: tuple[str, ...] = ()
     told: PathKeys | None = ("model",)
+    assigned: bool = False
 
     def reads(self, model: str) -> bool:
         """Return whether events of this model belong here."""
@@ -153,6 +155,18 @@ class Form:
     def feature_path(self, name: str) -> PathKeys | None:
         """Return where a feature is, None if a mapping that names each feature leaves it out."""
         return (*self.features, name) if isinstance(self.features, tuple) else self.features.get(name)
+
+
+ASSIGNMENT: Final = ("action", "assignment_prob", "arm")
+"""The fields that say what was done upon an answer, and with what probability it was drawn."""
+
+
+def with_assignment(form: Form) -> Form:
+    """Return the form of a reader that wants what was done upon each answer.
+
+    In another's records, where a name may mean anything, only a mapped ``action`` is one.
+    """
+    return replace(form, assigned="prediction" in form.kinds and (form.own or "action" in form.paths))
 
 
 # The contract's fields under their own names: what a mapping does not name is looked for here.

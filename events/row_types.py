@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import astuple
 
-from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.mapping import ASSIGNMENT, Form, PathKeys
 from stationkeeper.events.settings import ValueRules
 
 ABSENT = msgspec.UNSET
@@ -50,8 +50,8 @@ _TYPES: dict[str, tuple[Any, Any]] = {
 # Fields that only one kind of event has: on topics without that kind they are skipped unread, whatever they hold.
 _BY_KIND = {"prediction": {"prediction", "latency_ms", "entity_id"}, "feature": set[str](), "label": {"label"}}
 _ONLY = {name for names in _BY_KIND.values() for name in names}
-EXTRA = frozenset({"action", "assignment_prob", "arm"})
-"""Fields of the contract that no column is made of: read only where a form's ``extras`` ask for them."""
+EXTRA = frozenset(ASSIGNMENT)
+"""Fields of the contract that few readers want: read only where a form asks for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +125,9 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
         if (name in _ONLY and name not in wanted) or name in EXTRA:
             continue
         get[name] = _place(tree, path, *_declared(name, form))
-    for name in form.extras:
-        if name not in get:
+    for name in (*form.extras, *(ASSIGNMENT if form.assigned else ())):
+        # In another's records a name may mean anything: what is not mapped is not read.
+        if name not in get and (name not in EXTRA or form.own or name in form.paths or name in form.extras):
             # Any value: a field that only one reader wants must not decide whether the record is accepted.
             get[name] = _place(tree, form.paths.get(name, (name,)), Any, ABSENT)
     getters: dict[str, Callable[[Any], Any]] = {}

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from stationkeeper.contracts.wire import (
     JOIN_ROW,
     PART_BYTES,
@@ -47,7 +49,7 @@ def _bytes_of(record: Record) -> int:
         case ArmDelta():
             return len(record.scores) + len(record.latencies) + len(record.groups)
         case OutcomeDelta():
-            return len(record.scored) + len(record.confusion)
+            return len(record.scored) + len(record.confusion) + sum(map(len, record.actions.values()))
         case _:
             return 0
 
@@ -57,7 +59,4 @@ def split_join(batch: JoinBatch) -> list[JoinBatch]:
     if len(batch.rows) <= JOIN_BYTES:
         return [batch]
     step = JOIN_BYTES // JOIN_ROW.itemsize * JOIN_ROW.itemsize
-    return [
-        JoinBatch(batch.side, batch.model, batch.version, batch.segments, batch.rows[first : first + step])
-        for first in range(0, len(batch.rows), step)
-    ]
+    return [structs.replace(batch, rows=batch.rows[first : first + step]) for first in range(0, len(batch.rows), step)]

@@ -200,6 +200,13 @@ _EXPECTED = _panel(
     "{{model}}",
     unit="percentunit",
 )
+_UNSEEN = _panel(
+    "Rows of which no label tells",
+    "Does an action keep labels away, as of blocked payments?",
+    f"max by (model) (stationkeeper_labels_unseen_ratio{{{MODEL}}})",
+    "{{model}}",
+    unit="percentunit",
+)
 _READY = _panel(
     "Roles that are ready",
     "Which part of the loop does not work?",
@@ -421,6 +428,7 @@ DASHBOARDS = (
             _AGE,
             _MATURITY,
             _EXPECTED,
+            _UNSEEN,
             _AMOUNTS,
             _ESTIMATE_ERROR,
             _FAIRNESS,

@@ -5,7 +5,14 @@ from msgspec import structs
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, OutcomeDelta, pack
-from stationkeeper.monitor.core.reference import OutcomeSums, classes_by_group, errors_by_group, scores_by_group
+from stationkeeper.monitor.core.reference import (
+    OutcomeSums,
+    added_actions,
+    assigned_by_group,
+    classes_by_group,
+    errors_by_group,
+    scores_by_group,
+)
 from stationkeeper.monitor.join.settled import Corrections, coded
 from stationkeeper.monitor.join.store import Flags, Owners, Rows
 
@@ -17,7 +24,9 @@ _MAX_ERROR = 1e3
 and one absurd label cannot overflow a pane. Only errors beyond it would count differently at half or double."""
 
 
-def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
+def outcomes_of(
+    owners: Owners, predictions: Rows, labels: Rows, pane: int, *, corrects: bool = False
+) -> list[OutcomeDelta]:
     """Return the sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known.
 
     ``pane`` is its length (ms). A label of 0 or 1 counts in the confusion (true and false positives, false and true
@@ -27,7 +36,8 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     of 1: in the bin of the answer's own probability, by whether it was right; without one, which bin 0 says, a right
     one has the highest score and a wrong one the lowest, as builds before probabilities had them all. Numbers have no
     confusion, and count in the bin of their prediction. Segments carry no curves, which would be most of their bytes.
-    O(n log n).
+    What was done upon the answer is told with its probability, in a prediction's ``label``; not where an outcome
+    ``corrects``, as a pair that is kept has its label there. O(n log n).
     """
     if not len(predictions):
         return []
@@ -64,10 +74,16 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     age = np.zeros(n, np.int64)
     np.add.at(age, group, known - predictions["time"])
     rows = np.bincount(group, minlength=n)
+    done: list[OutcomeSums] = []
+    if not corrects and any(owners.names[owner].action for owner in np.unique(groups[0]).tolist()):
+        # Numbers are right, as performance counts them.
+        cells = np.where(binary | classes, cell, 3)
+        done = assigned_by_group(predictions["label"].astype(np.float64), cells, group, n)
     out: list[OutcomeDelta] = []
     for at in range(n):
         owner = owners.names[int(groups[0, at])]
         whole, part = sums[at].pack(), sums[at].without_curves().pack() if owner.segments else b""
+        actions = {owner.action: done[at].pack()} if done and owner.action else {}
         out += [
             OutcomeDelta(
                 owner.model,
@@ -82,6 +98,7 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
                 int(loss[at]),
                 int(age[at]),
                 part if segment else whole,
+                actions=actions,
             )
             for segment in ("", *owner.segments)
         ]
@@ -98,8 +115,8 @@ def corrections_of(owners: Owners, found: Corrections, pane: int) -> list[Outcom
     later, were = found.after, found.before.copy()
     # Known with the new one, so that both are in one pane and the delays of labels cancel out.
     were["time"] = later["time"]
-    gained = outcomes_of(owners, found.predictions, later, pane)
-    lost = [_negative(one) for one in outcomes_of(owners, found.predictions, were, pane)]
+    gained = outcomes_of(owners, found.predictions, later, pane, corrects=True)
+    lost = [_negative(one) for one in outcomes_of(owners, found.predictions, were, pane, corrects=True)]
     rows = [structs.replace(one, corrected=one.rows, rows=0) for one in gained]
     return merged_outcomes([*rows, *lost])
 
@@ -164,4 +181,5 @@ def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
         one.age_ms + other.age_ms,
         (OutcomeSums.unpack(one.sums) + OutcomeSums.unpack(other.sums)).pack(),
         one.corrected + other.corrected,
+        added_actions(one.actions, other.actions),
     )

@@ -126,7 +126,11 @@ class JoinPartition:
         self.unsaved += len(table)
         prediction = record.side == "prediction"
         if prediction:
-            owners = [Owner(record.model, record.version, apart(name)) for name in record.segments]
+            actions = record.actions or ("",) * len(record.segments)
+            owners = [
+                Owner(record.model, record.version, apart(name), action)
+                for name, action in zip(record.segments, actions, strict=True)
+            ]
             rows["owner"] = self.owners.codes(owners)[table["segment"]]
         # A label that is no class and no number of the model: it would hold the place of one that is.
         places = np.flatnonzero(prediction | ~np.isnan(rows["label"]))

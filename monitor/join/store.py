@@ -45,11 +45,12 @@ MOST_ROWS = 5_000_000
 
 
 class Owner(NamedTuple):
-    """Whose prediction a row is: ``segments`` beside all traffic."""
+    """Whose prediction a row is: ``segments`` beside all traffic; ``action`` is what was done upon the answer."""
 
     model: str
     version: str
     segments: tuple[str, ...]
+    action: str = ""
 
 
 class Waiting:

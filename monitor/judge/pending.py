@@ -15,7 +15,7 @@ from msgspec import structs
 
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
-from stationkeeper.monitor.core.reference import Counts, NewValues, added, plain_new
+from stationkeeper.monitor.core.reference import Counts, NewValues, added, added_actions, plain_new
 from stationkeeper.monitor.join import merged_outcomes
 from stationkeeper.monitor.judge.labels import Delta, LateLabels
 from stationkeeper.monitor.state_codec import freeze, thaw
@@ -319,6 +319,7 @@ def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
         pack(scores),
         _both(one.latencies, other.latencies),
         _both(one.groups, other.groups),
+        added_actions(one.actions, other.actions),
     )
 
 

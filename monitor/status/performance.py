@@ -23,6 +23,7 @@ from stationkeeper.monitor.core.performance import (
     MEASURES,
     MIN_LABELS,
     SHARES,
+    LabelSelection,
     Maturity,
     Measure,
     estimate,
@@ -168,14 +169,35 @@ def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool)
     due, arrived = cohorts.completeness()
     age = format_duration(settings.label_maturity)
     reason = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
-    if settings.labels is not None and (waits := maturity_reason(cohorts.maturity, settings)):
+    selection = latest_selection(cohorts)
+    # Where what is missing is weighed performance is known, whatever scores alone would say.
+    weighed = selection is not None and selection.known and cohorts.maturity.age is not None
+    if settings.labels is not None and not weighed and (waits := maturity_reason(cohorts.maturity, settings)):
         reason = f"{reason}; {waits}"
+    if selection is not None:
+        reason = f"{reason}; {selection.words()}"
     if rebuilding:
         reason = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {reason}"
     out: LabelStatus = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon, "reason": reason}
     if due:
         out["completeness"] = min(arrived / due, 1.0)
+    if selection is not None:
+        out["selection"] = {
+            "rows": selection.rows,
+            "labelled": selection.labelled,
+            "actions": [{"action": one.action, "rows": one.rows, "labelled": one.labelled} for one in selection.shut],
+            "unseen": selection.unseen,
+            "weighted": selection.weighted,
+            "effective": round(selection.effective, 1),
+            "clipped": selection.clipped,
+        }
     return out
+
+
+def latest_selection(cohorts: Cohorts) -> LabelSelection | None:
+    """Return whose labels never came, of the latest day that was judged."""
+    until = cohorts.judged
+    return None if until is None else cohorts.charts.selection(None, until - DAY_MS, until)
 
 
 def maturity_reason(maturity: Maturity, settings: CohortRules) -> str:
@@ -205,6 +227,8 @@ def maturity_samples(judge: ModelJudge) -> list[Sample]:
     out = [Sample("stationkeeper_labels_expected_ratio", where, maturity.expected)]
     if maturity.age is not None:
         out.append(Sample("stationkeeper_label_maturity_seconds", where, maturity.age / 1_000))
+    if (selection := latest_selection(judge.cohorts)) is not None and selection.rows:
+        out.append(Sample("stationkeeper_labels_unseen_ratio", where, selection.unseen / selection.rows))
     return out
 
 
@@ -234,19 +258,20 @@ class PerformanceView:
             confusion = judge.cohorts.charts.confusion(*who, since)
             sums = judge.cohorts.charts.sums.total(who, since, last)
             real = _measures(judge.settings, reference, confusion, sums, segment=who[1])
+            selection = judge.cohorts.charts.selection(who, since, last)
             labels = None if reference is None else judged(reference)
             usual: dict[str, Measure] = {}
             if labels is not None:
                 usual = _measures(judge.settings, reference, labels.confusion, labels.sums, segment="")
             watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == who), None)
             estimates = _estimates(judge, reference, references.threshold(judge.name, who[0]), who, watch, since, last)
-            for one in real.values():
-                state, reason = _state(watch, int(confusion.sum()), stale=since > last)
-                if judge.cohorts.maturity.age is None or judge.cohorts.maturity.selective:
-                    state, reason = SubjectState.UNKNOWN, maturity_reason(judge.cohorts.maturity, judge.settings)
-                if judge.rebuilding:
-                    state, reason = SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
+            for labelled in real.values():
+                one = labelled if selection is None else selection.measures.get(labelled.name, labelled)
+                found = _state(watch, int(confusion.sum()), stale=since > last)
+                state, reason = _of_labels(judge, selection, one, found)
                 entry = measure_status(who, one, state, reason)
+                if one is not labelled and math.isfinite(labelled.value):
+                    entry["labelled"] = labelled.value
                 if one.name in usual and math.isfinite(usual[one.name].value):
                     entry["reference"] = usual[one.name].value
                 if estimates is not None and one.name in ESTIMATED:
@@ -353,6 +378,27 @@ def measure_status(who: tuple[str, str], one: Measure, state: SubjectState, reas
         if one.rows and math.isfinite(value):
             entry[name] = value  # type: ignore[literal-required]
     return entry
+
+
+def _of_labels(
+    judge: ModelJudge, selection: LabelSelection | None, one: Measure, found: tuple[SubjectState, str]
+) -> tuple[SubjectState, str]:
+    """Return the state of a measure, and why, as far as labels let it be known at all."""
+    maturity, (state, reason) = judge.cohorts.maturity, found
+    if judge.rebuilding:
+        return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
+    if maturity.age is None or (maturity.selective and selection is None):
+        return SubjectState.UNKNOWN, maturity_reason(maturity, judge.settings)
+    if selection is None:
+        return found
+    whole = selection.known and one is selection.measures.get(one.name)
+    if not whole:
+        return SubjectState.UNKNOWN, f"{UNKNOWN_HELP[Unknown.SELECTIVE]} {_sentence(selection.words())}"
+    return (state, f"{reason}; {selection.words()}") if state is SubjectState.STEADY else found
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[SubjectState, str]:

@@ -21,7 +21,9 @@ from stationkeeper.monitor.core.reference import (
     Marked,
     NumericCells,
     Reference,
+    added_actions,
     count_new,
+    drawn_by_group,
     new_rows,
     weight_octave,
 )
@@ -58,6 +60,7 @@ class ArmSums:
         self._slots: dict[tuple[int, str], int] = {}
         # For the panes of a first batch; it grows by what comes.
         self._sums = np.zeros((16, _WIDE), np.int64)
+        self._actions: dict[tuple[int, str], dict[str, bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -70,6 +73,10 @@ class ArmSums:
             self._sums = np.concatenate([self._sums, np.zeros((len(known), self._sums.shape[1]), np.int64)])
         self._sums[slots, : sums.shape[1]] += sums
 
+    def add_actions(self, pane: tuple[int, str], actions: Mapping[str, bytes]) -> None:
+        """Count what was done upon answers of a pane."""
+        self._actions[pane] = added_actions(self._actions.get(pane, {}), actions)
+
     def deltas(self, model: str, version: str, length: int) -> Iterator[ArmDelta]:
         """Yield the sums as records, by segment and start."""
         scores, each = pack(self._sums[:, _SUMS:_NARROW]), 8 * SCORE_BINS
@@ -77,8 +84,11 @@ class ArmSums:
         for segment, start, slot in sorted((segment, start, slot) for (start, segment), slot in self._slots.items()):
             rows, errors, positives, timed, latency = sums[slot]
             mine = scores[slot * each : (slot + 1) * each]
-            more = [pack(part) if part.any() else b"" for part in np.split(self._sums[slot, _NARROW:], [LATENCY_BINS])]
-            yield ArmDelta(model, version, segment, start, length, rows, errors, positives, timed, latency, mine, *more)
+            wide = np.split(self._sums[slot, _NARROW:], [LATENCY_BINS])
+            latencies, entities = (pack(part) if part.any() else b"" for part in wide)
+            done = dict(sorted(self._actions.get((start, segment), {}).items()))
+            head = (model, version, segment, start, length, rows, errors, positives, timed, latency)
+            yield ArmDelta(*head, mine, latencies, entities, done)
 
 
 class Accumulator:
@@ -138,9 +148,10 @@ class Accumulator:
             for at, values in count_new(batch.new, group).items():
                 panes.add_new(int(slots[at]), values)
             if summary is not None:
-                self._arms.setdefault((model, version), ArmSums()).add(
-                    which, summary.sums(group, rows, wide=names == ("",))
-                )
+                arms = self._arms.setdefault((model, version), ArmSums())
+                arms.add(which, summary.sums(group, rows, wide=names == ("",)))
+                for at, actions in summary.actions(group, len(rows)):
+                    arms.add_actions(which[at], actions)
         self._cells += panes.cells - before
         if self._cells > self._most_cells:
             self._pack()
@@ -303,6 +314,18 @@ class _Summary:
         self._entity: Integers | None = None
         if events.entity is not None:
             self._entity = (events.entity % np.uint64(ENTITY_GROUPS)).astype(np.int64)
+        self._assigned = events.assigned
+
+    def actions(self, group: Integers, groups: int) -> Iterator[tuple[int, dict[str, bytes]]]:
+        """Yield each group with what was done upon its answers, as ``ArmDelta`` has it."""
+        found = self._assigned
+        if found is None:
+            return
+        for code, name in enumerate(found.names):
+            mine = found.code == code
+            for at, sums in enumerate(drawn_by_group(found.drawn[mine], group[mine], groups)):
+                if len(sums.at):
+                    yield at, {name: sums.pack()}
 
     def sums(self, group: Integers, rows: Counts, *, wide: bool) -> Counts:
         """Return the sums by group, int64[groups, ...]: as ``ArmDelta`` has them, then the scores. O(n).

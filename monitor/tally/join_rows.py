@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stationkeeper.contracts.column import Floats, canonical_key
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
 from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, OF_NUMBERS, JoinBatch, score_bin
-from stationkeeper.events import CategoryColumn, Events, NumberColumn, confidences, decide, outcomes
+from stationkeeper.events import Assigned, CategoryColumn, Events, NumberColumn, confidences, decide, outcomes
 from stationkeeper.monitor.core.reference import Task, class_code
 from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
@@ -20,6 +20,8 @@ _SEPARATOR, _ESCAPE = "\x1f", "\x1e"
 
 _Rows = npt.NDArray[np.void]
 _Key = tuple[int, str, str, str]
+_Names = tuple[tuple[str, str], ...]
+"""Joined segments and action, by the code in a row's ``segment``."""
 
 
 def codes_of(column: CategoryColumn | NumberColumn | None) -> Floats:
@@ -41,7 +43,7 @@ class JoinBuffer:
         self._models = models
         self._references = references
         self._segmenter = Segmenter(models, references)
-        self._rows: dict[_Key, list[tuple[_Rows, tuple[str, ...]]]] = {}
+        self._rows: dict[_Key, list[tuple[_Rows, _Names]]] = {}
 
     def add(self, events: Events, places: Places) -> None:
         """Take in tallied predictions or labels of models that have labels; ``places`` are the partition's."""
@@ -56,18 +58,18 @@ class JoinBuffer:
     def _add(self, model: str, version: str, part: Events, places: Places) -> None:
         rows = np.zeros(len(part), JOIN_ROW)
         rows["id"], rows["time"] = part.ids, part.time
-        names: tuple[str, ...] = ("",)
+        names: _Names = (("", ""),)
         if part.kind == "prediction":
             score, decision, _ = decide(
                 part, self._references.threshold(model, version), self._references.positive(model, version)
             )
-            rows["score"], rows["label"] = _float32(score), np.nan
+            rows["score"], rows["label"] = _float32(score), np.nan if part.assigned is None else part.assigned.drawn
             rows["decision"] = decision | self._kind(model, version)
             if self._kind(model, version) == OF_CLASSES:
                 rows["score"], score = codes_of(part.prediction), confidences(part)
             rows["bin"] = score_bin(np.nan_to_num(score))
-            codes, names = self._segments(model, version, part, places)
-            rows["segment"] = codes
+            codes, joined = self._segments(model, version, part, places)
+            rows["segment"], names = _with_actions(codes, joined, part.assigned)
         else:
             # A label names no version: it is read by the class that the champion's scores are about.
             champion = self._references.champion(model) or ""
@@ -114,7 +116,9 @@ class JoinBuffer:
         """Yield (joins partition, batch) of everything since the last drain, in the order it was added per key."""
         for (target, side, model, version), parts in self._rows.items():
             for rows, names in _merged(parts):
-                yield target, JoinBatch(side, model, version, names, rows.tobytes())
+                segments, actions = zip(*names, strict=True)
+                told = actions if any(actions) else ()
+                yield target, JoinBatch(side, model, version, segments, rows.tobytes(), told)
 
     def clear(self) -> None:
         """Forget everything that was not drained."""
@@ -134,10 +138,23 @@ def apart(joined: str) -> tuple[str, ...]:
     return tuple(name.replace(_ESCAPE + "1", _SEPARATOR).replace(_ESCAPE + "0", _ESCAPE) for name in names)
 
 
-def _merged(parts: list[tuple[_Rows, tuple[str, ...]]]) -> Iterator[tuple[_Rows, tuple[str, ...]]]:
-    """Neighbouring parts with the same segment names become one."""
+def _with_actions(
+    codes: npt.NDArray[np.int64], joined: tuple[str, ...], assigned: Assigned | None
+) -> tuple[npt.NDArray[np.int64], _Names]:
+    """Return each row's code of its segments and of what was done upon the answer, and what the codes stand for."""
+    if assigned is None:
+        return codes, tuple((name, "") for name in joined)
+    # No action is the first.
+    width = len(assigned.names) + 1
+    pairs, both = np.unique(codes * width + assigned.code + 1, return_inverse=True)
+    actions = ("", *assigned.names)
+    return both.reshape(-1), tuple((joined[pair // width], actions[pair % width]) for pair in pairs.tolist())
+
+
+def _merged(parts: list[tuple[_Rows, _Names]]) -> Iterator[tuple[_Rows, _Names]]:
+    """Neighbouring parts with the same names become one."""
     held: list[_Rows] = []
-    names: tuple[str, ...] = ()
+    names: _Names = ()
     for rows, mine in parts:
         if held and mine != names:
             yield np.concatenate(held), names

@@ -43,6 +43,7 @@ class PartitionHead(State, frozen=True, array_like=True):
     topic that the offsets are of, ``end_offset`` its last known end, ``epoch`` how often it was begun anew, and
     ``accepted`` when that was decided (ms). ``stopped`` says why the topic is not read, for whoever asks without the
     process. ``dropped`` lists (offset, models) from which on the events of which models were left out, newest last.
+    ``actions`` lists (model, the actions told apart, in the order they came).
     """
 
     next_offset: int
@@ -61,6 +62,7 @@ class PartitionHead(State, frozen=True, array_like=True):
     accepted: int = 0
     stopped: str = ""
     dropped: list[tuple[int, list[str]]] = []
+    actions: list[tuple[str, list[str]]] = []
 
 
 class SegmentValues(State, frozen=True, array_like=True):
@@ -105,6 +107,7 @@ class PartitionState:
         self.expired = 0
         self.topic_id, self.stopped = "", ""
         self.dropped: list[tuple[int, list[str]]] = []
+        self.actions: dict[str, list[str]] = {}
         self.end_offset = self.epoch = self.accepted = 0
         self.end = LogEnd()
         self._stored: list[bytes] = []
@@ -195,6 +198,7 @@ class PartitionState:
             accepted=self.accepted,
             stopped=self.stopped,
             dropped=self.dropped,
+            actions=list(self.actions.items()),
         )
         yield self.key, _packed(head)
         if self.places.changed:
@@ -223,6 +227,7 @@ class PartitionState:
         self.topic_id, self.end_offset, self.epoch = head.topic_id, head.end_offset, head.epoch
         self.accepted, self.stopped = head.accepted, head.stopped
         self.dropped = list(head.dropped)
+        self.actions = {model: list(names) for model, names in head.actions}
         # All that may have to be taken back should the topic be begun anew.
         self._stored = [key for key in values if key.startswith(self.key + b"/")]
         if (saved := values.get(self._places_key)) is not None:

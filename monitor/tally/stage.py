@@ -9,7 +9,17 @@ from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS, Topics
-from stationkeeper.events import EventReader, Events, Form, Reading, RefusedModel, Rejection, forms, salt_of
+from stationkeeper.events import (
+    EventReader,
+    Events,
+    Form,
+    Reading,
+    RefusedModel,
+    Rejection,
+    forms,
+    salt_of,
+    with_assignment,
+)
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.accumulator import Accumulator
@@ -38,9 +48,16 @@ class EventReaders:
     with gaps; learning costs a pass over all features, so it is done when a reference has come and not with each batch.
     """
 
-    def __init__(self, forms: Mapping[str, Form], references: References, salt: str) -> None:
+    def __init__(
+        self, forms: Mapping[str, Form], models: Mapping[str, ModelSettings], references: References, salt: str
+    ) -> None:
         self._forms, self._references = forms, references
-        self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in forms.items()}
+        # What was done upon an answer is read where a label may tell of it.
+        told = {
+            topic: with_assignment(form) if any(models[name].labels is not None for name in form.models) else form
+            for topic, form in forms.items()
+        }
+        self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in told.items()}
         # Before any epoch, so that the first reader that is asked for learns.
         self._learned = -1
 
@@ -82,7 +99,7 @@ class Tally:
         self.inputs = tuple(sorted(self.forms))
         self.tables = (topics.references.name, topics.rollouts.name, topics.input_decisions.name)
         self.references = References(self._models)
-        self.readers = EventReaders(self.forms, self.references, salt)
+        self.readers = EventReaders(self.forms, self._models, self.references, salt)
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
         self._cardinality = CardinalityLimits(self._models, self.references)
@@ -167,7 +184,7 @@ class Tally:
         counted: list[Events] = []
         for classified in classify(state, batch, kinds, self._models, wall=self._clock == "wall"):
             rejected += self._leave_out(state, classified)
-            counted.append(classified.kept)
+            counted.append(self._cardinality.actions(state, classified.kept))
         # Rejected, late and repeated records move no clock, and must not keep a partition from being idle.
         if any(map(len, counted)):
             state.end.counted()

@@ -20,6 +20,7 @@ from stationkeeper.events import (
     Kind,
     ValueRules,
     ahead_of_broker,
+    with_assignment,
 )
 from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.ports import Batch
@@ -80,7 +81,7 @@ class EventColumns:
         if reader is None:
             # One reader a topic and request: it learns the columns of the topic batch by batch, and reading needs the
             # id, which the monitor keeps as a hash only.
-            reader = self._readers[form.topic] = EventReader(replace(form, extras=_extras(form)))
+            reader = self._readers[form.topic] = EventReader(with_assignment(replace(form, extras=("event_id",))))
         reading = reader.discover(batch.values, batch.headers)
         self.unusable += len(reading.rejected)
         frames: dict[Kind, pl.DataFrame] = {}
@@ -117,17 +118,13 @@ class EventColumns:
 
     def _actions(self, events: Events) -> list[pl.Series]:
         """Return what was done upon each answer and with what probability; nothing where no event says it."""
-        fields = {name: events.extras.get(name, [None] * len(events)) for name in ("action", "assignment_prob", "arm")}
-        names = [str(one) if isinstance(one, str | int) and str(one) else None for one in fields["action"]]
-        if not any(names):
+        found = events.assigned
+        if found is None or not (found.code >= 0).any():
             return []
         self.acted = True
-        # Beside an arm it is the arm that was drawn: which version answered says nothing of who gets a label.
-        drawn = [
-            float(p) if name and not isinstance(arm, str) and type(p) in (int, float) and 0.0 < p <= 1.0 else None
-            for name, p, arm in zip(names, fields["assignment_prob"], fields["arm"], strict=True)
-        ]
-        return [pl.Series(ACTION, names, dtype=pl.String), pl.Series(DRAWN, drawn, dtype=pl.Float64)]
+        names = [found.names[code] if code >= 0 else None for code in found.code.tolist()]
+        drawn = pl.Series(DRAWN, found.drawn).fill_nan(None)
+        return [pl.Series(ACTION, names, dtype=pl.String), drawn]
 
     def _feature(self, name: str, column: FeatureColumn, rules: ValueRules) -> Iterator[pl.Series]:
         if not column.present().any():
@@ -151,12 +148,6 @@ class EventColumns:
         if texts and isinstance(column, CategoryColumn):
             codes = np.where(column.of_type("string"), column.codes, Status.NULL)
             yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)
-
-
-def _extras(form: Form) -> tuple[str, ...]:
-    """Return the fields to read besides; in another's records, where a name may mean anything, those mapped."""
-    wanted = ("action", "assignment_prob", "arm") if "prediction" in form.kinds else ()
-    return ("event_id", *(name for name in wanted if form.own or name in form.paths))
 
 
 def _texts(column: CategoryColumn) -> list[str | None]:

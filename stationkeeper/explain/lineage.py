@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Candidate, Deployment, Level, Message, RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.monitor.core.reference import InvalidReference, Reference, load
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.ports import Batch, Partition, Reader
@@ -60,6 +60,15 @@ def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Ref
 def read_panes(
     reader: Reader, topics: Topics, model: str, *, segments: bool = False
 ) -> Iterator[PaneDelta | OutcomeDelta]:
+    """Yield a model's panes and outcomes as `read_records` does."""
+    for record in read_records(reader, topics, model, segments=segments):
+        if not isinstance(record, ArmDelta):
+            yield record
+
+
+def read_records(
+    reader: Reader, topics: Topics, model: str, *, segments: bool = False
+) -> Iterator[PaneDelta | OutcomeDelta | ArmDelta]:
     """Yield a model's records of all traffic in the history topic; what another version wrote is passed over.
 
     With ``segments`` those of segments come too.
@@ -78,7 +87,7 @@ def read_panes(
                 continue
             for record in records:
                 if (
-                    isinstance(record, PaneDelta | OutcomeDelta)
+                    isinstance(record, PaneDelta | OutcomeDelta | ArmDelta)
                     and record.model == model
                     and (segments or not record.segment)
                 ):

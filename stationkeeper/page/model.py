@@ -125,7 +125,7 @@ def measures_table(measures: Sequence[PerformanceStatus]) -> Html:
             (
                 f"{measure_words(measure['measure'])}{version}{segment}",
                 state_chip(measure["state"]),
-                measured(measure.get("value"), share=share),
+                _now(measure, share=share),
                 " to ".join(bounds) if "low" in measure and "high" in measure else "–",
                 measured(measure.get("reference"), share=share),
                 _estimated(measure),
@@ -153,6 +153,12 @@ def fairness_table(gaps: Sequence[FairnessStatus]) -> Html:
     ]
     heads = ("Segment", "Rate", "State", "Now", "The others", "Difference", "Rows")
     return table("Segments against the others of their dimension", heads, rows, class_="numbers")
+
+
+def _now(measure: PerformanceStatus, *, share: bool) -> str:
+    value = measured(measure.get("value"), share=share)
+    # Beside what was corrected for labels that an action keeps away.
+    return f"{value} (labelled alone {measured(measure['labelled'], share=share)})" if "labelled" in measure else value
 
 
 def _estimated(measure: PerformanceStatus) -> str:

@@ -10,16 +10,25 @@ import numpy as np
 from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
-from stationkeeper.explain.lineage import read_panes, read_references
+from stationkeeper.contracts.wire import ArmDelta, Counts, OutcomeDelta, PaneDelta
+from stationkeeper.explain.lineage import read_records, read_references
 from stationkeeper.monitor.core.charts import FEW_ROWS, measure
-from stationkeeper.monitor.core.performance import every_measure, reference_classes, share_sequence
+from stationkeeper.monitor.core.performance import (
+    LabelSelection,
+    every_measure,
+    label_selection,
+    reference_classes,
+    share_sequence,
+    shut_actions,
+)
 from stationkeeper.monitor.core.reference import (
+    AssignedRows,
     NumericCells,
     OutcomeSums,
     Reference,
     ReferenceSubject,
     Task,
+    added_actions,
     rank_grid,
     total,
 )
@@ -51,6 +60,7 @@ class History:
     vectors: dict[tuple[str, int], Counts] = field(default_factory=dict)
     confusions: dict[tuple[str, int], Counts] = field(default_factory=dict)
     sums: dict[str, OutcomeSums] = field(default_factory=dict)
+    actions: dict[str, dict[str, bytes]] = field(default_factory=dict)
     rows: int = 0
     step: int = 60_000
 
@@ -107,9 +117,17 @@ class History:
             mine = next((one for one in self.references.values() if one.version == version), None)
             task, sums = None if mine is None else mine.task, self.sums.get(version, OutcomeSums.none())
             every = every_measure(task, np.sum(list(steps.values()), axis=0), sums, names=reference_classes(mine))
-            for name, one in every.items():
+            selection = self._selection(version)
+            words = "" if selection is None else f"; {selection.words()}"
+            corrected = {} if selection is None else selection.measures
+            for name, labelled in every.items():
+                one = corrected.get(name, labelled)
                 if one.rows and name not in {"precision", "recall", "error_rate", "positive_rate"}:
-                    yield measure_status((version, ""), one, SubjectState.STEADY, "Of the labels in the period.")
+                    reason = f"Of the labels in the period{words}."
+                    entry = measure_status((version, ""), one, SubjectState.STEADY, reason)
+                    if one is not labelled:
+                        entry["labelled"] = labelled.value
+                    yield entry
             if task not in {None, Task.BINARY}:
                 continue
             # Places in the confusion: true positive, false positive, false negative, true negative.
@@ -118,25 +136,27 @@ class History:
                 total_hit, total = sum(p[1] for p in points), sum(p[2] for p in points)
                 if not total:
                     continue
-                low, high = share_sequence(total_hit, total)
                 intervals = [share_sequence(hits, n) if n else None for _, hits, n in points]
-                yield PerformanceStatus(
-                    version=version,
-                    segment="",
-                    measure=measure_name,
-                    state="steady",
-                    reason=f"{total_hit} of {total} in the period.",
-                    rows=total,
-                    value=total_hit / total,
-                    low=low,
-                    high=high,
-                    series={
-                        "time": [at for at, _, _ in points],
-                        "real": [hits / n if n else None for _, hits, n in points],
-                        "low": [interval[0] if interval else None for interval in intervals],
-                        "high": [interval[1] if interval else None for interval in intervals],
-                    },
-                )
+                one = corrected.get(measure_name, every[measure_name])
+                reason = f"{total_hit} of {total} in the period{words}."
+                entry = measure_status((version, ""), one, SubjectState.STEADY, reason)
+                if one is not every[measure_name]:
+                    entry["labelled"] = total_hit / total
+                # The course is that of the labelled rows: of a step too few are let through to stand for others.
+                entry["series"] = {
+                    "time": [at for at, _, _ in points],
+                    "real": [hits / n if n else None for _, hits, n in points],
+                    "low": [interval[0] if interval else None for interval in intervals],
+                    "high": [interval[1] if interval else None for interval in intervals],
+                }
+                yield entry
+
+    def _selection(self, version: str) -> LabelSelection | None:
+        """Whose labels never come, of all rows of the period: the youngest lack theirs whatever was done."""
+        found = {
+            name: AssignedRows.of(OutcomeSums.unpack(sums)) for name, sums in self.actions.get(version, {}).items()
+        }
+        return label_selection(found, {one.action for one in shut_actions(found)})
 
 
 def _during(case: Moved, counts: dict[int, Counts]) -> Counts | None:
@@ -191,13 +211,16 @@ def _grouped(grid: Any, counts: Counts, size: int) -> list[int]:
 
 def read_history(reader: Reader, topics: Topics, model: str, start: int | None, end: int | None) -> History:
     """Add up the history of one model by step; only panes of the finest length, as hours repeat their minutes."""
-    panes, outcomes = list[PaneDelta](), list[OutcomeDelta]()
-    for record in read_panes(reader, topics, model):
+    panes, outcomes, acted = list[PaneDelta](), list[OutcomeDelta](), list[OutcomeDelta | ArmDelta]()
+    for record in read_records(reader, topics, model):
         if (start is not None and record.start < start) or (end is not None and record.start >= end):
             continue
         if isinstance(record, PaneDelta):
             panes.append(record)
-        else:
+            continue
+        if record.actions:
+            acted.append(record)
+        if isinstance(record, OutcomeDelta):
             outcomes.append(record)
     history = History(references=read_references(reader, topics, model))
     records: Sequence[PaneDelta | OutcomeDelta] = [*panes, *outcomes]
@@ -209,6 +232,9 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
     # Whole panes a step, rounded up: their counts add and cannot be cut.
     history.step = max(1, -(-(last - first + length) // (STEPS * length))) * length
     _add_panes(history, panes)
+    for one in acted:
+        if one.length == length:
+            history.actions[one.version] = added_actions(history.actions.get(one.version, {}), one.actions)
     parts: dict[str, list[OutcomeSums]] = {}
     for outcome in outcomes:
         if outcome.length == length:

@@ -134,6 +134,16 @@ def test_a_reader_leaves_out_fields_that_a_newer_writer_put_last(kind):
     assert decode(bytes((FORMAT,)) + packed) == [record]
 
 
+@pytest.mark.parametrize("kind", [ArmDelta, OutcomeDelta, JoinBatch])
+def test_records_of_builds_before_actions_are_read(kind):
+    blank = {str: "x", int: 1, bytes: b"", tuple[str, ...]: ()}
+    record = kind(**{f.name: blank[f.type] for f in msgspec.structs.fields(kind) if f.required})
+    plain = msgspec.to_builtins(record, builtin_types=(bytes,))
+    packed = zstandard.ZstdCompressor().compress(msgspec.msgpack.encode([plain[:-1]]))
+    assert decode(bytes((FORMAT,)) + packed) == [record]
+    assert not record.actions
+
+
 def test_a_join_row_is_28_bytes_and_comes_back_by_column():
     rows = np.zeros(2, JOIN_ROW)
     rows["id"], rows["score"] = [2**64 - 1, 7], [0.5, np.nan]

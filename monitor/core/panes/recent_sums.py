@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 
 from stationkeeper.monitor.core.reference import OutcomeSums, total
 
-_Who = tuple[str, str]
+_Who = tuple[str, ...]
 
 
 class RecentSums:
-    """Sums by version and segment, and by the pane of the prediction; labels of a pane come in any number of parts."""
+    """Sums by whose they are (version, segment), and by the prediction's pane, whose labels come in many parts."""
 
     def __init__(self) -> None:
         self._kept: dict[_Who, dict[int, OutcomeSums]] = {}
@@ -22,6 +22,20 @@ class RecentSums:
     def total(self, who: _Who, since: int, until: int) -> OutcomeSums:
         """Return the sum over the panes that start at ``since`` or later, and at ``until`` at the latest."""
         return total(sums for start, sums in self._kept.get(who, {}).items() if since <= start <= until)
+
+    def whose(self) -> list[_Who]:
+        """Return whose sums there are, in the order of their names."""
+        return sorted(self._kept)
+
+    def coarsen(self, edge: int, length: int) -> set[int]:
+        """Put panes that start before ``edge`` together by ``length`` (ms); returns the starts that changed."""
+        changed: set[int] = set()
+        for mine in self._kept.values():
+            for start in [start for start in mine if start < edge and start % length]:
+                whole = start - start % length
+                mine[whole] = total([mine[whole], mine.pop(start)]) if whole in mine else mine.pop(start)
+                changed |= {start, whole}
+        return changed
 
     def drop(self, before: int) -> None:
         """Let go of panes that start before."""
@@ -38,7 +52,7 @@ class RecentSums:
             self._kept.pop(who, None)
 
     def items(self) -> Iterator[tuple[int, _Who, OutcomeSums]]:
-        """Yield (start, (version, segment), sums)."""
+        """Yield (start, whose, sums)."""
         for who, mine in self._kept.items():
             for start, sums in mine.items():
                 yield start, who, sums

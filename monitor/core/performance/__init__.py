@@ -5,8 +5,8 @@ arrival. Out: findings on the error rate, the size of errors and P(positive | sc
 at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
 and `confidence`, then `performance`, `error_size`, `judged` (which rows) and `estimate`, then
-`label_delay`, `recent_outcomes`, `label_order`, `segment_gaps` (how far segments lie apart) and `fairness` (whether
-that is more than is tolerated).
+`label_delay`, `selection` (whose labels never come), `recent_outcomes`, `label_order`, `segment_gaps` (how far
+segments lie apart) and `fairness` (whether that is more than is tolerated).
 """
 
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
@@ -55,6 +55,12 @@ from stationkeeper.monitor.core.performance.recent_outcomes import (
     explain_errors,
 )
 from stationkeeper.monitor.core.performance.segment_gaps import RATES, SegmentGap, segment_gaps
+from stationkeeper.monitor.core.performance.selection import (
+    LabelSelection,
+    UnlabelledAction,
+    label_selection,
+    shut_actions,
+)
 
 __all__ = [
     "ABSOLUTE_ERROR",
@@ -74,6 +80,7 @@ __all__ = [
     "FairnessState",
     "LabelDelays",
     "LabelDelaysState",
+    "LabelSelection",
     "LabelledPaneState",
     "LateGate",
     "Maturity",
@@ -83,6 +90,7 @@ __all__ = [
     "PerformanceState",
     "RecentOutcomes",
     "SegmentGap",
+    "UnlabelledAction",
     "ValueMatrix",
     "class_names",
     "delayed_counts",
@@ -94,6 +102,7 @@ __all__ = [
     "judged",
     "judged_answers",
     "judged_counts",
+    "label_selection",
     "labels_in_order",
     "late_labels",
     "mean_sequence",
@@ -103,5 +112,6 @@ __all__ = [
     "refuted",
     "segment_gaps",
     "share_sequence",
+    "shut_actions",
     "split_errors",
 ]

@@ -4,10 +4,17 @@ In: columns of training data (`profile`), or the JSON of a reference (`load`). O
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
 Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `profile` (with `schema`,
-`outcomes`, `outcome_sums` and `weighting`), `reference_json` (with `json_fields`) and `new_values` (what it never saw,
-by name).
+`outcomes`, `outcome_sums`, `assigned_sums` and `weighting`), `reference_json` (with `json_fields`) and `new_values`
+(what it never saw, by name).
 """
 
+from stationkeeper.monitor.core.reference.assigned_sums import (
+    CHANCE_OCTAVES,
+    AssignedRows,
+    added_actions,
+    assigned_by_group,
+    drawn_by_group,
+)
 from stationkeeper.monitor.core.reference.cells import (
     LOWEST_OCTAVE,
     OCTAVES,
@@ -63,6 +70,7 @@ from stationkeeper.monitor.core.reference.reference_json import dump, load
 from stationkeeper.monitor.core.reference.schema import Array
 
 __all__ = [
+    "CHANCE_OCTAVES",
     "GROUPS",
     "HOURS_OF_WEEK",
     "LOWEST_OCTAVE",
@@ -72,6 +80,7 @@ __all__ = [
     "QUALITY",
     "WEIGHT_OCTAVES",
     "Array",
+    "AssignedRows",
     "CategoricalCells",
     "CellRows",
     "Cells",
@@ -90,6 +99,8 @@ __all__ = [
     "Task",
     "TrafficProfile",
     "added",
+    "added_actions",
+    "assigned_by_group",
     "by_confidence",
     "cell_of",
     "check_positive",
@@ -99,6 +110,7 @@ __all__ = [
     "classes_by_group",
     "count_new",
     "cut_grids",
+    "drawn_by_group",
     "dump",
     "error_cell",
     "error_middles",

@@ -1,19 +1,25 @@
 """The latest panes of labels and scores for charts: what people look at, and no decision reads."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.panes import RecentSums
-from stationkeeper.monitor.core.reference import Counts, OutcomeSums
+from stationkeeper.monitor.core.performance import LabelSelection, label_selection, shut_actions
+from stationkeeper.monitor.core.reference import AssignedRows, Counts, OutcomeSums
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
+from stationkeeper.monitor.settings import DAY_MS
 
 # A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
 # double memory and state of each version and segment.
 KEPT: Final = 1_440
+
+ACTIONS_OVER: Final = DAY_MS
+"""How long (ms) the rows of an action are looked at for whether any gets a label: a day, as a few blocked payments an
+hour tell nothing. Half would miss an action of twenty rows a day; double says a day later that labels come again."""
 
 
 class LabelCharts:
@@ -21,13 +27,14 @@ class LabelCharts:
 
     ``mature`` holds the cells of the confusion matrix, int64[4], of cohorts whose labels are complete; ``scores`` the
     predictions by shared score bin, int64[32], of every pane. ``sums`` are those from which the other measures are
-    read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window.
+    read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window. So are
+    ``actions``, by version, segment and what was done upon the answer: by the hour where cohorts are.
     """
 
     def __init__(self) -> None:
         self.mature: dict[Who, deque[tuple[int, Counts]]] = {}
         self.scores: dict[Who, deque[tuple[int, Counts]]] = {}
-        self.sums = RecentSums()
+        self.sums, self.actions = RecentSums(), RecentSums()
 
     def add_mature(self, who: Who, start: int, confusion: Counts) -> None:
         """Add the labels of a cohort that is complete."""
@@ -52,6 +59,25 @@ class LabelCharts:
         found = [counts for start, counts in ring if start >= since and (until is None or start <= until)]
         return np.sum(found, axis=0) if found else np.zeros(SCORE_BINS, np.int64)
 
+    def add_actions(self, who: Who, start: int, actions: Mapping[str, bytes]) -> None:
+        """Add predictions, or labels of them, by what was done upon the answer."""
+        for action, sums in actions.items():
+            self.actions.add((*who, action), start, OutcomeSums.unpack(sums))
+
+    def selection(self, who: Who | None, since: int, until: int) -> LabelSelection | None:
+        """Return whose labels never come, of panes that start from ``since`` to ``until``; None of all versions."""
+        day = self._assigned(who, min(since, until - ACTIONS_OVER), until)
+        closed = frozenset(one.action for one in shut_actions(day))
+        return label_selection(self._assigned(who, since, until), closed)
+
+    def _assigned(self, who: Who | None, since: int, until: int) -> dict[str, AssignedRows]:
+        found: dict[str, OutcomeSums] = {}
+        for version, segment, action in self.actions.whose():
+            if (version, segment) == who or (who is None and not segment):
+                mine = self.actions.total((version, segment, action), since, until)
+                found[action] = found[action] + mine if action in found else mine
+        return {action: AssignedRows.of(sums) for action, sums in found.items() if len(sums.at)}
+
     @property
     def rings(self) -> tuple[Rings, Rings]:
         """The mature ones and those of scores, to be stored."""
@@ -70,6 +96,7 @@ class LabelCharts:
             self.mature.pop(who, None)
             self.scores.pop(who, None)
         self.sums.forget([who for who, _ in gone])
+        self.actions.forget([whose for whose in self.actions.whose() if whose[:2] in {who for who, _ in gone}])
         return [start for _, ring in gone for start, _ in ring]
 
     def load(self, piece: CohortSlot) -> None:
@@ -80,3 +107,5 @@ class LabelCharts:
                     add((version, segment), start, row.astype(np.int64))
         for start, version, segment, data in piece.sums:
             self.sums.add((version, segment), start, OutcomeSums.unpack(data))
+        for start, version, segment, action, data in piece.actions:
+            self.actions.add((version, segment, action), start, OutcomeSums.unpack(data))

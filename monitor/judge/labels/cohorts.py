@@ -22,9 +22,10 @@ from stationkeeper.monitor.core.performance import (
     late_labels,
 )
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums
-from stationkeeper.monitor.judge.labels.charts import KEPT, LabelCharts
+from stationkeeper.monitor.judge.labels.charts import ACTIONS_OVER, KEPT, LabelCharts
 from stationkeeper.monitor.judge.labels.growing import WIDTH, GrowingCohorts
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, CohortSlots
+from stationkeeper.monitor.settings import HOUR_MS
 
 # How many times the age of maturity a cohort waits for labels that those before it had: then they are lost, not late,
 # and it is not judged. At once, a slow hour costs its cohorts; at four, a day without labels stops all judging for as
@@ -147,12 +148,17 @@ class Cohorts:
             mine[4:WIDTH] += scored
             # Of what is absent no score is known but its bin: what is read from scores would be of positives alone.
             if not self._absent:
-                self._slots.touch(one.start)
-                self.charts.sums.add(who, one.start, sums)
+                at = self._growing.bucket(one.start)
+                self._slots.touch(at)
+                self.charts.sums.add(who, at, sums)
+                self.charts.add_actions(who, at, one.actions)
         self.labelled = labelled
         now = labelled + self._pane
         # By the labels' clock, not the pane's: in a catch-up cohorts would lose their minutes before labels are read.
-        self._growing.coarsen(now)
+        if (edge := self._growing.coarsen(now)) is not None:
+            for kept in (self.charts.sums, self.charts.actions):
+                for start in kept.coarsen(edge, HOUR_MS):
+                    self._slots.touch(start)
         self._delays.advance(now)
         self.maturity = self._delays.maturity(now, self._least, positives, only_positives=self._absent)
         yield from self._judge(labelled)
@@ -198,6 +204,7 @@ class Cohorts:
                     yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
         self.judged = limit if self.judged is None else max(self.judged, limit)
         self.charts.sums.drop(self.judged - self._window - self._pane)
+        self.charts.actions.drop(self.judged - max(self._window, ACTIONS_OVER) - HOUR_MS)
 
     def _absence(self, counts: Counts) -> Counts:
         """Return the counts of a cohort whose predictions without label are negatives."""
@@ -218,6 +225,11 @@ class Cohorts:
             self._delays.predicted(arm.start, arm.rows, scores)
         if self._absent:
             self._growing.of(arm.start, (arm.version, arm.segment))[WIDTH:] += np.append(scores, arm.positives)
+        # Where absence is a label none is kept away. What came when its cohort was judged is in no other count either.
+        elif self.judged is None or arm.start > self.judged:
+            at = self._growing.bucket(arm.start)
+            self._slots.touch(at)
+            self.charts.add_actions((arm.version, arm.segment), at, arm.actions)
         self._slots.touch(arm.start)
         self.charts.add_scores((arm.version, arm.segment), arm.start, scores)
 
@@ -248,7 +260,7 @@ class Cohorts:
         waiting, shown = self._growing.starts()[:1], self.charts.oldest()
         oldest = min((*waiting, *(() if shown is None else (shown,))), default=None)
         kept = self._growing.cells(), self._growing.rows.items(), self.charts.rings, self.charts.sums.items()
-        return self._slots.changed(*kept, oldest)
+        return self._slots.changed(*kept, oldest, self.charts.actions.items())
 
     def restore(self, state: CohortsState, slots: Mapping[int, CohortSlot]) -> None:
         """Become what both were taken from; an older ``state`` holds everything, which then is stored in slots."""

@@ -35,30 +35,32 @@ class GrowingCohorts:
 
     def of(self, start: int, who: Who) -> Counts:
         """Return the counts of a cohort to add to."""
-        at = self._bucket(start)
+        at = self.bucket(start)
         self._slots.touch(at)
         return self.counts.setdefault(at, {}).setdefault(who, np.zeros(self._width, np.int64))
 
     def predicted(self, start: int, rows: int) -> None:
         """Count predictions."""
-        at = self._bucket(start)
+        at = self.bucket(start)
         self._slots.touch(at)
         self.rows[at] = self.rows.get(at, 0) + rows
 
-    def _bucket(self, start: int) -> int:
+    def bucket(self, start: int) -> int:
+        """Return the start of the cohort in which predictions of a pane wait."""
         return start if self._coarse is None or start >= self._coarse else start - start % HOUR_MS
 
-    def coarsen(self, now: int) -> None:
-        """Put the cohorts of an hour together that are older than a day."""
+    def coarsen(self, now: int) -> int | None:
+        """Put the cohorts of an hour together that are older than a day; returns until when, None if nothing is new."""
         edge = (now - _FINE) // HOUR_MS * HOUR_MS
         if self._pane >= HOUR_MS or (self._coarse is not None and edge <= self._coarse):
-            return
+            return None
         self._coarse = edge
         for start in [start for start in self.starts() if start < edge and start % HOUR_MS]:
             hour, (rows, found) = start - start % HOUR_MS, self.pop(start)
             self.predicted(hour, rows)
             for who, counts in found.items():
                 self.of(hour, who)[:] += counts
+        return edge
 
     def starts(self) -> list[int]:
         """Return the starts of all cohorts, oldest first."""

@@ -23,8 +23,8 @@ class CohortSlot(State, frozen=True):
     """What is kept of ``SLOT_PANES`` panes: cohorts that grow, their predictions, and the rings for charts.
 
     A ring's row is version, segment, starts int64[n] and counts int64[n, width]. ``rows`` came with the learned delays
-    of labels, ``sums`` (start, version, segment, packed) with the measures that are read from them; older slots lack
-    both.
+    of labels, ``sums`` (start, version, segment, packed) with the measures that are read from them, ``actions`` (start,
+    version, segment, action, packed) with selective labels; older slots lack these.
     """
 
     slot: int
@@ -33,6 +33,7 @@ class CohortSlot(State, frozen=True):
     mature: list[tuple[str, str, Any, Any]] = []
     scores: list[tuple[str, str, Any, Any]] = []
     sums: list[tuple[int, str, str, bytes]] = []
+    actions: list[tuple[int, str, str, str, bytes]] = []
 
 
 class CohortSlots:
@@ -52,8 +53,9 @@ class CohortSlots:
         growing: Iterable[tuple[int, str, str, Counts]],
         rows: Iterable[tuple[int, int]],
         rings: tuple[Rings, Rings],
-        sums: Iterable[tuple[int, Who, OutcomeSums]],
+        sums: Iterable[tuple[int, tuple[str, ...], OutcomeSums]],
         oldest: int | None,
+        actions: Iterable[tuple[int, tuple[str, ...], OutcomeSums]] = (),
     ) -> Iterator[tuple[int, CohortSlot | None]]:
         """Yield (number, slot) of those that changed since the last call; None for one that has emptied.
 
@@ -66,9 +68,8 @@ class CohortSlots:
         for predicted in rows:
             if (slot := self._of(found, predicted[0])) is not None:
                 slot.rows.append(predicted)
-        for start, who, summed in sums:
-            if (slot := self._of(found, start)) is not None:
-                slot.sums.append((start, *who, summed.pack()))
+        self._keep(found, "sums", sums)
+        self._keep(found, "actions", actions)
         for kind, kept in zip(("mature", "scores"), rings, strict=True) if self._touched else ():
             for who, ring in kept.items():
                 for number, cut in self._cut(ring).items():
@@ -84,6 +85,13 @@ class CohortSlots:
             self._stored.discard(number)
             yield number, None
         self._touched.clear()
+
+    def _keep(
+        self, found: dict[int, CohortSlot], name: str, summed: Iterable[tuple[int, tuple[str, ...], OutcomeSums]]
+    ) -> None:
+        for start, whose, one in summed:
+            if (slot := self._of(found, start)) is not None:
+                getattr(slot, name).append((start, *whose, one.pack()))
 
     def _of(self, found: dict[int, CohortSlot], start: int) -> CohortSlot | None:
         """The slot of the pane at ``start``, None where it did not change."""

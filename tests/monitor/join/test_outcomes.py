@@ -5,7 +5,7 @@ import pytest
 
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, OutcomeDelta, score_bin
 from stationkeeper.monitor.core.performance import every_measure, judged_counts
-from stationkeeper.monitor.core.reference import OutcomeSums, Task, by_confidence, class_code, labels_of
+from stationkeeper.monitor.core.reference import AssignedRows, OutcomeSums, Task, by_confidence, class_code, labels_of
 from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners
 from tests.monitor.rig import MINUTE, START
@@ -103,3 +103,18 @@ def test_a_class_and_a_number_compare_in_nothing():
     (one,) = [d for d in merged_outcomes(paired(codes[:1], codes[1:], np.zeros(1, np.uint8), of=OF_CLASSES, kind=0))
               if not d.segment]  # fmt: skip
     assert (one.rows, one.loss, sum(np.frombuffer(one.confusion, "<i8")), one.sums) == (1, 0, 0, b"")
+
+
+def test_what_was_done_is_told_by_action_and_not_of_corrections():
+    predictions, labels = np.zeros(3, WAITING_ROW), np.zeros(3, WAITING_ROW)
+    predictions["decision"], predictions["label"] = [1, 1, 0], [0.25, 0.25, np.nan]
+    labels["label"] = [1, 0, 0]
+    owners = Owners()
+    who = [Owner("fraud", "1", (), "approve"), Owner("fraud", "1", (), "approve"), Owner("fraud", "1", ())]
+    predictions["owner"] = owners.codes(who)
+    (one,) = merged_outcomes(outcomes_of(owners, predictions, labels, MINUTE))
+    assert (one.rows, list(one.actions)) == (3, ["approve"])
+    found = AssignedRows.of(OutcomeSums.unpack(one.actions["approve"]))
+    assert (found.labelled.sum(0).tolist(), found.inverse.sum(0).tolist()) == ([1, 1, 0, 0], [4.0, 4.0, 0.0, 0.0])
+    # A pair that is kept has its label where its probability was.
+    assert not any(one.actions for one in outcomes_of(owners, predictions, labels, MINUTE, corrects=True))
