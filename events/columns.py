@@ -278,7 +278,12 @@ def category_column(values: Sequence[object], absent: object, nulls: Sequence[st
     """Return a feature as categories under the core's canonical spelling, null for each text of ``nulls``; O(n)."""
     if values and type(values[0]) is str and (texts := _texts(values, nulls)) is not None:
         return texts
-    keys = Keys()
+    # Labels, mostly: a Python step for each was half a second of a million rows.
+    if values and type(values[0]) is bool and set(map(type, values)) == {bool}:
+        codes = (np.fromiter(values, np.bool_, len(values)) != values[0]).astype(np.int64)
+        keys = (str(values[0]).lower(), str(not values[0]).lower())
+        return CategoryColumn(codes, keys[: 1 + int(codes.max())], "boolean")
+    seen = Keys()
     codes = np.empty(len(values), np.int64)
     each = np.zeros(len(values), np.int8)
     for i, value in enumerate(values):
@@ -289,15 +294,15 @@ def category_column(values: Sequence[object], absent: object, nulls: Sequence[st
         elif isinstance(value, str) and value in nulls:
             codes[i] = Status.NULL
         elif key is not None:
-            codes[i], each[i] = keys[key], _TYPES.index(kind)
+            codes[i], each[i] = seen[key], _TYPES.index(kind)
         elif kind == "null":
             codes[i] = Status.NULL
         else:
             codes[i] = Status.NOT_FINITE if kind == "number" else Status.WRONG_TYPE
     present = np.unique(each[codes >= 0])
     if len(present) == 1:
-        return CategoryColumn(codes, tuple(keys), _TYPES[int(present[0])])
-    return CategoryColumn(codes, tuple(keys), MIXED, each)
+        return CategoryColumn(codes, tuple(seen), _TYPES[int(present[0])])
+    return CategoryColumn(codes, tuple(seen), MIXED, each)
 
 
 def _texts(values: Sequence[object], nulls: Sequence[str]) -> CategoryColumn | None:

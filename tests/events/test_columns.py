@@ -48,3 +48,10 @@ def test_a_value_counts_the_same_before_and_after_a_text(value: Any) -> None:
 
     assert told(before, 0) == told(after, 1)
     assert told(before, 1) == told(after, 0) == ("x", False)
+
+
+@pytest.mark.parametrize("values", [[True], [False, False], [True, False, True], [False, True, True]])
+def test_booleans_alone_are_the_column_that_they_are_among_others(values: list[bool]):
+    alone, among = category_column(values, ABSENT), category_column([*values, None], ABSENT)
+    assert (alone.codes.dtype, alone.codes.tolist()) == (among.codes.dtype, among.codes.tolist()[:-1])
+    assert (alone.keys, alone.types, alone.each) == (among.keys, among.types, among.each)
