@@ -76,6 +76,10 @@ class Fenced(Fatal):
     """Another process has taken this replica's place; this one must stop."""
 
 
+class Displaced(Fenced):
+    """The group gave this member's name to another: a successor's, or one of our own whose answer came too late."""
+
+
 class Denied(Fatal):
     """The cluster does not let us in, or not do this; ``event`` is why, of the closed list."""
 

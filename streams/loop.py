@@ -11,7 +11,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, is_dead_letter
-from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError, TopicReplaced
+from stationkeeper.streams.errors import Denied, Displaced, Fatal, Fenced, Retryable, StreamError, TopicReplaced
 from stationkeeper.streams.inputs import Inputs, LogEnds
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses, Positions
@@ -123,6 +123,29 @@ class _Transactions:
         self._own.settled()
         positions.settled()
         self._letters = set()
+
+    def offsets(self, assigned: Collection[Partition]) -> dict[Partition, int]:
+        """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
+        try:
+            return dict(self._source.committed(sorted(assigned)))
+        except Retryable as error:
+            # A broker that was killed over the end of a transaction of ours may hold it open for ever, and what would
+            # end it is our next one, which waits for these offsets. Aborted, as our own state knows what was done.
+            self._sink.abandon(min(assigned), self._source.group())
+            raise Retryable(f"{error}; ended what a broker may have forgotten to end ({_FORGOTTEN})") from error
+
+    def refuse_successor(self, error: Displaced, assigned: Collection[Partition]) -> None:
+        """Raise ``Fenced`` where another process has this slot, ``error`` where that cannot be told.
+
+        A successor starts its producer before it joins, which fences ours; while ours may still write, there is none.
+        """
+        try:
+            self._sink.abandon(min(assigned), self._source.group())
+        except Displaced:
+            # The producer was let in, and only then the group refused its member.
+            return
+        except Retryable:
+            raise error from None
 
     def missing(self, reader: Reader) -> list[str]:
         """Return, once, the dead-letter topics that a failed commit wrote to and that are gone: no error names them."""
@@ -287,16 +310,14 @@ class Loop(LoopView):
         try:
             step()
         except Retryable as error:
-            self._pace.failures += 1
-            self._stale = True
-            missing = self._transactions.missing(self._reader)
-            event = _retryable_event(missing, connected=self._connected)
-            gone = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
-            reason = gone if missing else str(error)
-            self.vitals.aborted(reason)
-            log.warning(event, role=self.stage.name, reason=reason, attempt=self._pace.failures)
+            return self._failed(error)
+        except Displaced as error:
             self._sink.abort()
-            return False
+            self._transactions.refuse_successor(error, self._assigned or {Partition(self.stage.inputs[0], 0)})
+            # After an election librdkafka may ask twice to join, and the second answer fences the first, which is ours.
+            self._connected = False
+            self._source.close()
+            return self._failed(error)
         except Fatal as error:
             self._sink.abort()
             if isinstance(error, TopicReplaced):
@@ -304,6 +325,19 @@ class Loop(LoopView):
             raise
         self._pace.failures = 0
         return True
+
+    def _failed(self, error: StreamError) -> bool:
+        """Give up everything uncommitted, and say why; returns that the step was not done."""
+        self._pace.failures += 1
+        self._stale = True
+        missing = self._transactions.missing(self._reader)
+        event = _retryable_event(missing, connected=self._connected)
+        gone = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
+        reason = gone if missing else str(error)
+        self.vitals.aborted(reason)
+        log.warning(event, role=self.stage.name, reason=reason, attempt=self._pace.failures)
+        self._sink.abort()
+        return False
 
     def turn(self) -> None:
         """Take one step: tables, records, and a transaction when the flush interval has passed."""
@@ -360,7 +394,7 @@ class Loop(LoopView):
             self._publish()
             return
         began = time.monotonic()
-        committed = self._committed()
+        committed = self._transactions.offsets(self._assigned)
         self._inputs.recognise(self._assigned)
         restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
@@ -378,16 +412,6 @@ class Loop(LoopView):
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
         # Readiness waits for a flush, and a start should not wait for the interval.
         self._flush()
-
-    def _committed(self) -> dict[Partition, int]:
-        """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
-        try:
-            return dict(self._source.committed(sorted(self._assigned)))
-        except Retryable as error:
-            # A broker that was killed over the end of a transaction of ours may hold it open for ever, and what would
-            # end it is our next one, which waits for these offsets. Aborted, as our own state knows what was done.
-            self._sink.abandon(min(self._assigned), self._source.group())
-            raise Retryable(f"{error}; ended what a broker may have forgotten to end ({_FORGOTTEN})") from error
 
     def _pass_lost(self, partition: Partition, offset: int, records: int, committed: int = 0) -> None:
         """Tell of the records before ``offset`` that are gone, and commit with the next transaction that they are."""

@@ -22,7 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError
+from stationkeeper.streams.errors import Denied, Displaced, Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -94,7 +94,10 @@ def raised(doing: str, error: KafkaError) -> StreamError:
     # A fatal error of a producer hides its reason in the text.
     final = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
     if error.code() in _FENCED or (final and "fenced" in said.lower()):
-        return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
+        # A fatal error of a consumer has its reason in the text, too.
+        displaced = error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in said
+        kind = Displaced if displaced else Fenced
+        return kind(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
     if error.code() in _DENIED:
         event = _DENIED[error.code()]
         where = "; see docs/kafka-rights.md" if event is LogEvent.BROKER_RIGHTS else ""

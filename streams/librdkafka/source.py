@@ -69,6 +69,8 @@ class ConfluentSource:
                 client.close()
                 raise
             self._client = client
+            # What a member before this one was given is nobody's now.
+            self._assigned, self._positions, self._joined, self._changed = frozenset(), {}, False, True
             # After the look-up: subscribing alone raises nothing where no broker answers.
             client.subscribe(list(topics), on_assign=self._settle, on_revoke=self._unsettle, on_lost=self._unsettle)
 

@@ -1,0 +1,73 @@
+"""A member whose name the group gave to another: a successor's process ends ours, a late answer of our own does not."""
+
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.errors import Fenced
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.ports import Partition
+from tests.conformance.worlds import ConfluentWorld, take_over
+from tests.waiting import until
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def world(kafka: FoundBroker) -> Iterator[ConfluentWorld]:
+    pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]")
+    made = ConfluentWorld(kafka.bootstrap)
+    yield made
+    made.close()
+
+
+def loop_of(world: ConfluentWorld, topic: str) -> tuple[Loop, Any]:
+    stage: Any = Mock(inputs=(topic,), tables=())
+    stage.configure_mock(name="role")
+    stage.changelog.return_value, stage.start_offsets.return_value, stage.flush.return_value = [], {}, []
+    stage.stopped.return_value = frozenset()
+    stage.hindered.return_value, stage.samples.return_value, stage.status.return_value = None, (), {}
+    settings = world.settings()
+    return Loop(stage, world.source(settings), world.sink(settings), world.reader(settings), settings), stage
+
+
+def holds(loop: Loop, topic: str) -> bool:
+    loop._attempt(loop.turn)
+    return loop._assigned == {Partition(topic, 0)} and not loop._stale
+
+
+def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWorld) -> None:
+    topic = world.create("in", 1)
+    loop, stage = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    # The same name joins with no producer begun before it, as only this very process does.
+    late = world.source(world.settings())
+    late.subscribe([topic])
+    take_over(late)
+    until(lambda: not loop._attempt(loop.turn), "it hears of the other member")
+    late.close()
+    until(lambda: holds(loop, topic), "it has its partition again")
+    assert stage.assigned.call_count == 2
+    loop.close()
+
+
+def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:
+    topic = world.create("in", 1)
+    loop, _ = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    successor, _ = loop_of(world, topic)
+    until(lambda: holds(successor, topic), "the successor has its partition")
+
+    def ends() -> bool:
+        loop._attempt(loop.turn)
+        return False
+
+    with pytest.raises(Fenced, match="add offsets"):
+        until(ends, "it hears of the successor")
+    # Nor is the successor fenced by what was tried.
+    assert successor._attempt(successor.turn)
+    loop.close()
+    successor.close()
