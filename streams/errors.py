@@ -77,7 +77,12 @@ class Fenced(Fatal):
 
 
 class Displaced(Fenced):
-    """The group gave this member's name to another: a successor's, or one of our own whose answer came too late."""
+    """The group gave this member's name to another: a successor's, or one of our own whose answer came too late.
+
+    ``writing``: its producer was let in all the same, so that nobody else has its place.
+    """
+
+    writing = False
 
 
 class Denied(Fatal):

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -83,6 +84,9 @@ _MOST_DOUBLINGS = 10
 # records next, so that two slow turns in a row still leave half of the time; one below the second takes twice as many.
 # Apart by four, as a size that was doubled must not be halved at once.
 _SLOW_TURN, _QUICK_TURN = 1 / 4, 1 / 16
+# How often in a row the group's offsets may fail to come until an end is put to what may hide them. Each time waits for
+# as long as a transaction may last, so that the second is beyond all that brokers end by themselves.
+_MOST_UNREAD = 2
 _FORGOTTEN = "docs/operations.md, offsets that cannot be read"
 # Of the session: a little more than the tenth of it that lies between two heartbeats.
 _ONE_HEARTBEAT = 1 / 8
@@ -113,6 +117,7 @@ class _Transactions:
     def __init__(self, source: Source, sink: Sink, own: OwnTopics) -> None:
         self._source, self._sink, self._own = source, sink, own
         self._letters: set[str] = set()
+        self._unread = 0
 
     def write(self, records: Sequence[Outgoing], positions: Positions) -> None:
         """Commit all of it or nothing; raises ``Retryable`` and ``Fatal``."""
@@ -127,25 +132,38 @@ class _Transactions:
     def offsets(self, assigned: Collection[Partition]) -> dict[Partition, int]:
         """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
         try:
-            return dict(self._source.committed(sorted(assigned)))
+            found = dict(self._source.committed(sorted(assigned)))
         except Retryable as error:
+            self._unread += 1
+            # Each time waits for as long as a transaction may last: at the second none of the living hides them.
+            if self._unread < _MOST_UNREAD:
+                raise
             # A broker that was killed over the end of a transaction of ours may hold it open for ever, and what would
             # end it is our next one, which waits for these offsets. Aborted, as our own state knows what was done.
             self._sink.abandon(min(assigned), self._source.group())
             raise Retryable(f"{error}; ended what a broker may have forgotten to end ({_FORGOTTEN})") from error
+        self._unread = 0
+        return found
 
     def refuse_successor(self, error: Displaced, assigned: Collection[Partition]) -> None:
-        """Raise ``Fenced`` where another process has this slot, ``error`` where that cannot be told.
+        """Raise ``Fenced`` where another process has this slot, or where that cannot be told.
 
         A successor starts its producer before it joins, which fences ours; while ours may still write, there is none.
+        One that began only now would fence the successor.
         """
+        told = error.writing
         try:
-            self._sink.abandon(min(assigned), self._source.group())
-        except Displaced:
-            # The producer was let in, and only then the group refused its member.
-            return
-        except Retryable:
-            raise error from None
+            if not told and self._sink.alive:
+                self._sink.abandon(min(assigned), self._source.group())
+                told = True
+        except Displaced as refused:
+            told = refused.writing
+        except Retryable as unanswered:
+            error = Displaced(f"{error}; {unanswered}")
+        if not told:
+            raise Fenced(
+                f"{error}; another process runs with the same instance: give each replica its own kafka.instance"
+            )
 
     def missing(self, reader: Reader) -> list[str]:
         """Return, once, the dead-letter topics that a failed commit wrote to and that are gone: no error names them."""
@@ -280,10 +298,9 @@ class Loop(LoopView):
         self._assigned: frozenset[Partition] = frozenset()
         self._positions = Positions()
         self._ends = LogEnds(source, self._inputs, self.vitals)
-        self._flushed_ms = 0
         self._pace = _Pace(settings)
         self._transactions = _Transactions(source, sink, self._own)
-        self._stopping = False
+        self._flushed_ms, self._stopping = 0, False
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop``, then write what is absorbed; raises ``Fatal`` uncommitted."""
@@ -312,12 +329,13 @@ class Loop(LoopView):
         except Retryable as error:
             return self._failed(error)
         except Displaced as error:
-            self._sink.abort()
-            self._transactions.refuse_successor(error, self._assigned or {Partition(self.stage.inputs[0], 0)})
             # After an election librdkafka may ask twice to join, and the second answer fences the first, which is ours.
+            self._transactions.refuse_successor(error, self._assigned or {Partition(self.stage.inputs[0], 0)})
+            self._failed(error)
             self._connected = False
-            self._source.close()
-            return self._failed(error)
+            with suppress(StreamError):
+                self._source.close()
+            return False
         except Fatal as error:
             self._sink.abort()
             if isinstance(error, TopicReplaced):

@@ -262,6 +262,10 @@ class Sink(Protocol):
     def abort(self) -> None:
         """Undo the open transaction."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the producer that began here lives and has no transaction open."""
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
 

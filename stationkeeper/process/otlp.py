@@ -70,6 +70,11 @@ class TracedSink:
         self._open = []
         self._sink.abort()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the sink's producer lives."""
+        return self._sink.alive
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition."""
         self._sink.abandon(partition, group)

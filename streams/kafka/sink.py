@@ -174,6 +174,11 @@ class KafkaSink:
         if self._damaged:
             self._discard()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the producer that began here lives and has no transaction open."""
+        return self._client is not None and not self._open
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
         self.begin()

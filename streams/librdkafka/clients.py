@@ -96,8 +96,9 @@ def raised(doing: str, error: KafkaError) -> StreamError:
     if error.code() in _FENCED or (final and "fenced" in said.lower()):
         # A fatal error of a consumer has its reason in the text, too.
         displaced = error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in said
-        kind = Displaced if displaced else Fenced
-        return kind(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
+        if displaced:
+            return Displaced(f"{said}; its name was given to another member")
+        return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
     if error.code() in _DENIED:
         event = _DENIED[error.code()]
         where = "; see docs/kafka-rights.md" if event is LogEvent.BROKER_RIGHTS else ""

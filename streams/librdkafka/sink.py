@@ -1,14 +1,15 @@
 """The ``Sink`` over confluent-kafka: a transactional producer whose every result is checked."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import Displaced, Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated, within
 from stationkeeper.streams.ports import Outgoing, Partition
@@ -134,7 +135,7 @@ class ConfluentSink:
         # Before the commit: it would be refused, without saying for want of what.
         if left:
             raise Retryable(f"write: no answer for {left} records within {self._limit_s:g} s")
-        with translated("commit"):
+        with _let_in(), translated("commit"):
             if offsets:
                 positions = [theirs(partition, offset) for partition, offset in offsets.items()]
                 # Inside the transaction: outputs without offsets would be written again, offsets without outputs lost.
@@ -149,6 +150,11 @@ class ConfluentSink:
         except Retryable:
             self._client, self._open, self._damaged = None, False, False
             raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the producer that began here lives and has no transaction open."""
+        return self._client is not None and not self._open
 
     def _raise_failed(self) -> None:
         if self._failed:
@@ -174,7 +180,7 @@ class ConfluentSink:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
         self.begin()
         self._damaged = True
-        with translated("begin a transaction over offsets"):
+        with _let_in(), translated("begin a transaction over offsets"):
             self._ask(self._producer.send_offsets_to_transaction, [theirs(partition, 0)], group, self._limit_s)
         self.abort()
 
@@ -188,6 +194,16 @@ class ConfluentSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
+
+
+@contextmanager
+def _let_in() -> Iterator[None]:
+    """Say of a refused member that its producer was let in: a broker asks for that before it takes offsets."""
+    try:
+        yield
+    except Displaced as error:
+        error.writing = True
+        raise
 
 
 def _flushed(producer: Producer, seconds: float) -> int:

@@ -75,6 +75,9 @@ class ConfluentSource:
             client.subscribe(list(topics), on_assign=self._settle, on_revoke=self._unsettle, on_lost=self._unsettle)
 
     def _settle(self, client: Consumer, partitions: Sequence[Any]) -> None:
+        if not self._is_mine(client):
+            # A member that was left behind: it may still hear of its group while a new one joins.
+            return
         # Nothing is fetched before the loop has restored the state and sought: the group's assignment stands all the
         # same, and ``poll`` assigns what has been sought.
         client.assign([])
@@ -83,9 +86,14 @@ class ConfluentSource:
         self._joined = self._changed = True
 
     def _unsettle(self, client: Consumer, partitions: Sequence[Any]) -> None:
+        if not self._is_mine(client):
+            return
         client.unassign()
         self._assigned, self._positions = frozenset(), {}
         self._joined, self._changed = False, True
+
+    def _is_mine(self, client: Consumer) -> bool:
+        return client is self._client
 
     def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
         """Return what has arrived; an empty batch tells that a position moved past markers only."""

@@ -207,6 +207,11 @@ class MemorySink:
         if records and self._log.available:
             self._log.abort(records)
 
+    @property
+    def alive(self) -> bool:
+        """Whether this producer began, and has no transaction open."""
+        return self._epoch is not None and self._records is None
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Do nothing: the log in memory forgets no transaction."""
 

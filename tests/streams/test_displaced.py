@@ -54,6 +54,28 @@ def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWor
     loop.close()
 
 
+def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: ConfluentWorld) -> None:
+    """A producer that began only now would fence the successor's, and find itself let in."""
+    topic = world.create("in", 1)
+    loop, _ = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    successor, _ = loop_of(world, topic)
+    until(lambda: holds(successor, topic), "the successor has its partition")
+    # As a commit leaves it that was never answered.
+    loop._sink._client = None  # type: ignore[attr-defined]
+
+    def ends() -> bool:
+        loop._attempt(loop.turn)
+        return False
+
+    with pytest.raises(Fenced, match="give each replica its own"):
+        until(ends, "it hears of the successor")
+    successor._sink.abandon(Partition(topic, 0), successor._source.group())
+    assert successor._attempt(successor.turn)
+    loop.close()
+    successor.close()
+
+
 def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:
     topic = world.create("in", 1)
     loop, _ = loop_of(world, topic)
