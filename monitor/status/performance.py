@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stationkeeper.contracts.messages import SubjectState, SubjectType
@@ -32,7 +32,7 @@ from stationkeeper.monitor.core.performance import (
     reference_classes,
     refuted,
 )
-from stationkeeper.monitor.core.quality import TRAINING, Arrivals
+from stationkeeper.monitor.core.quality import TRAINING, Arrivals, hours_to_silence
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
@@ -105,11 +105,12 @@ def _half_judged(arrivals: Arrivals) -> list[str]:
     notes = []
     if quiet := arrivals.quiet_hours:
         notes.append(f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane")
-    if arrivals.silent_hours > LATE_HOURS:
-        after = (
-            f"after {arrivals.silent_hours:.1f} hours" if math.isfinite(arrivals.silent_hours) else "at no usual hour"
-        )
-        notes.append(f"silence pages {after}: the past has hours unlike the others; quality.stale_after states a time")
+    traffic = arrivals.silent_by
+    late = 0.0 if traffic is None else hours_to_silence(traffic)
+    if traffic is not None and late > LATE_HOURS:
+        by_chance = hours_to_silence(replace(traffic, size=BY_CHANCE))
+        why = "few events come" if by_chance > LATE_HOURS else "the past has hours unlike the others"
+        notes.append(f"silence pages after {late:.1f} hours: {why}; quality.stale_after states a time")
     return notes
 
 
@@ -143,6 +144,9 @@ def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | N
         }
     return None
 
+
+BY_CHANCE = 1e6
+"""The size of events that come by chance alone, as the fit of traffic bounds it."""
 
 LATE_HOURS = 1.0
 """Hours after which a silence that pages is told to be late, chosen: who has an outage expects to hear within one. A

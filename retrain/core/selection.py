@@ -179,7 +179,14 @@ def select(labelled: Flags, ripe: Flags, actions: Texts, drawn: Floats, scores: 
     through, known = labelled & ~closed, np.isfinite(drawn)
     weighed = through & known
     unseen = unlabelled & closed
-    if not (through & ripe).any() or (through & ripe & ~known).sum() > MOST_UNDRAWN * (through & ripe).sum():
+    # Each of two that were drawn by chance would stand for all such rows: what weighs is the chance of any open action,
+    # which no event tells.
+    chances = len(np.unique(actions[weighed & (drawn < 1.0)]))
+    if (
+        chances > 1
+        or not (through & ripe).any()
+        or (through & ripe & ~known).sum() > MOST_UNDRAWN * (through & ripe).sum()
+    ):
         return Selected(Selection(rows, told, shut, int(unseen.sum())), weights, unseen)
     weights[weighed], bound, clipped = inverse_weights(drawn[weighed])
     # 1 - p is the chance of any other action, and says how often an open one was taken only where one alone is shut;

@@ -4,7 +4,8 @@ In: the input topics, read by ``stationkeeper.events`` as the monitor reads them
 named by SHA-256 with a manifest beside each, and ``TrainingTable``. State: the rows read so far, and the files.
 Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
-Read ``events`` (event columns to frames), ``frames`` (more of them than memory holds), ``rows`` (predictions joined
+Read ``events`` (event columns to frames), ``frames`` (more of them than memory holds), ``label_counts`` (which labels
+are ripe, and which rows want one), ``rows`` (predictions joined
 with features and labels), ``files`` and ``object_store`` (where they lie), ``snapshot`` (the store), ``erasure`` (a
 person's rows out of it), ``dvc`` (its snapshots as tracked versions), ``table`` (features with kinds and labels as
 numbers).

@@ -1,7 +1,7 @@
 """Rows of one model read from its topics: predictions joined with features and with the labels known so far."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 from stationkeeper.contracts.times import Absence
 from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
-from stationkeeper.retrain.core.labels import age_of_absence, negative_text, positive_texts
-from stationkeeper.retrain.core.plan import AbsentLabels, LabelStatistics
-from stationkeeper.retrain.core.selection import ActionLabels
+from stationkeeper.retrain.core.labels import negative_text
+from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.snapshot.events import (
     ACTION,
     DRAWN,
@@ -28,13 +27,9 @@ from stationkeeper.retrain.snapshot.events import (
     EventColumns,
 )
 from stationkeeper.retrain.snapshot.frames import EventFrames, OrderedRows
+from stationkeeper.retrain.snapshot.label_counts import Wanting, absent_from, count_labels, wanting_from
 from stationkeeper.retrain.snapshot.snapshot import ROW_GROUP, merge_base
 from stationkeeper.streams.ports import Batch, Partition, Reader
-
-MATURITY_QUANTILE = 0.99
-"""The share of labels that must have come before rows count as labelled, where ``labels.maturity`` is auto: rows that
-are still open look negative. Lower trains sooner on rows whose positives are missing, 1 would wait for the slowest
-label ever."""
 
 ROWS_ABOVE_LIMIT = 1.25
 """Rows may grow this much past their limit before the oldest are refused: to find which is a look at all minutes, and
@@ -72,6 +67,8 @@ class LabelledRows:
     _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
     _told_ms: int = 0
+    # Since when labels can be known: of a row before the first that was read its label may be gone.
+    _told_from: int = 0
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
         """Read what came since the last call, up to ``ends`` where given; returns the number of records read."""
@@ -100,7 +97,9 @@ class LabelledRows:
                 # Before labels of one event meet: a text for a missing label must not take the place of a label.
                 gone = missing_label_words(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
-                self._told_ms = max(self._told_ms, int(frame[LABEL_TIME].to_numpy().max()))
+                told = frame[LABEL_TIME].to_numpy()
+                self._told_ms = max(self._told_ms, int(told.max()))
+                self._told_from = min(int(told.min()), self._told_from or int(told.min()))
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self.frames.add(kind, kept)
@@ -169,35 +168,24 @@ class LabelledRows:
         ``absence`` from all, as positives are few, and back from the latest label: what is later may be on its way.
         """
         self._drop_oldest()
-        maturity, before, after, positives, absent = maturity_ms, 0, 0, 0, 0
-        age: int | None = None
+        maturity, age, wanting = maturity_ms, None, None
         if self.absence is not None:
-            known = (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME)) for bucket in self.frames.buckets)
-            first, found = _absent_from(self.absence, known, self.positive, as_of_ms)
+            # Of what has come since the latest label nobody knows whether it is late.
+            until = min(as_of_ms, self._told_ms or as_of_ms)
+            first, found = absent_from(self.absence, self._every(as_of_ms), self.positive, self._told_from, until)
             # Of labels that never came nobody knows how late they are.
             age = None if not self._told_ms else found if maturity_ms is None else maturity_ms
             # While it cannot be told, every row is too young.
             maturity = as_of_ms - first + 1 if age is None else age + max(as_of_ms - self._told_ms, 0)
-        actions: dict[str, tuple[int, int]] = {}
-        for bucket in self.frames.buckets:
-            every = self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION))
-            rows = every.filter(pl.col(LABEL).is_not_null()) if self.absence is None else every
-            if maturity is None:
-                maturity = label_maturity(rows)
-            # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives
-            # those alone would teach a rate that nobody has.
-            ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
-            later = ripe.filter(pl.col(TIME) >= onset_ms)
-            yes = positive_texts(later[LABEL].drop_nulls().unique().to_list(), positive)
-            before, after = before + len(ripe) - len(later), after + len(later)
-            positives += int(later[LABEL].is_in(list(yes)).sum())
-            absent += later[LABEL].null_count()
-            # Where only positives are labelled, actions differ in their labels as they differ in risk.
-            if ACTION in every.columns and self.absence is None:
-                _count_actions(every.filter(pl.col(TIME).is_between(onset_ms, as_of_ms - maturity)), actions)
-        done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
-        wanting = None if self.absence is None else AbsentLabels(absent, age)
-        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives, done, wanting)
+            wanting = self._wanting(as_of_ms, maturity)
+        return count_labels(self._every(as_of_ms), onset_ms, as_of_ms, maturity, positive, wanting, age)
+
+    def _every(self, as_of_ms: int) -> Iterator[pl.DataFrame]:
+        """Yield the predictions of each bucket with their labels and what was done upon them."""
+        return (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION)) for bucket in self.frames.buckets)
+
+    def _wanting(self, as_of_ms: int, maturity_ms: int, text: str = "") -> Wanting:
+        return wanting_from(self._every(as_of_ms), self._told_from, as_of_ms - maturity_ms, text)
 
     def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
@@ -208,15 +196,18 @@ class LabelledRows:
         """
         self._drop_oldest()
         first, texts = self._add_base(base, as_of_ms) if base is not None else (None, set())
-        absent = None if self.absence is None else negative_text({*texts, *self.label_texts(as_of_ms)}, self.positive)
+        wanting = None
+        if self.absence is not None:
+            text = negative_text({*texts, *self.label_texts(as_of_ms)}, self.positive)
+            wanting = self._wanting(as_of_ms, maturity_ms, text)
         buckets = self.frames.buckets
         if len(buckets) == 1:
-            yield self._bucket(0, as_of_ms, maturity_ms, first, absent).sort(TIME, EVENT_ID)
+            yield self._bucket(0, as_of_ms, maturity_ms, first, wanting).sort(TIME, EVENT_ID)
             return
         with tempfile.TemporaryDirectory(dir=self.frames.scratch()) as scratch:
             ordered = OrderedRows(Path(scratch), len(buckets))
             for bucket in buckets:
-                ordered.add(self._bucket(bucket, as_of_ms, maturity_ms, first, absent))
+                ordered.add(self._bucket(bucket, as_of_ms, maturity_ms, first, wanting))
             yield from ordered.pieces()
 
     def _add_base(self, base: Path, as_of_ms: int) -> tuple[int | None, set[str]]:
@@ -236,32 +227,22 @@ class LabelledRows:
         return first, texts
 
     def _bucket(
-        self, bucket: int, as_of_ms: int, maturity_ms: int, first: int | None, absent: str | None
+        self, bucket: int, as_of_ms: int, maturity_ms: int, first: int | None, wanting: Wanting | None
     ) -> pl.DataFrame:
         rows = self._labelled(bucket, as_of_ms)
         extra = self.frames.part("feature", bucket)
         if extra is not None:
             rows = _fill(rows, extra.drop(TIME).unique(EVENT_ID, keep="first", maintain_order=True))
-        reserved = _reserved(pl.col(TIME) <= as_of_ms - maturity_ms, rows.columns, absent, acted=self.columns.acted)
+        if wanting is not None:
+            rows = rows.with_columns(wanting.given(rows.columns))
+        reserved = _reserved(pl.col(TIME) <= as_of_ms - maturity_ms, rows.columns, acted=self.columns.acted)
         names = sorted(name for name in self.columns.types.counts if not name.startswith("@"))
         found = rows.select(*reserved, *(_feature(name, rows.columns, self.columns.types.kind(name)) for name in names))
         base = self.frames.part(BASE, bucket)
-        if base is not None and absent is not None:
+        if base is not None and wanting is not None:
             told = pl.col(LABEL_TIME).is_not_null()
-            base = base.with_columns(pl.when(told).then(pl.col(LABEL)).otherwise(pl.lit(absent)).alias(LABEL))
+            base = base.with_columns(pl.when(told).then(pl.col(LABEL)).otherwise(pl.lit(wanting.text)).alias(LABEL))
         return found if base is None else merge_base(found, base, first)
-
-
-def label_maturity(rows: pl.DataFrame) -> int:
-    """Return the age (ms) by which 99 % of labels have come, from the older half of the labelled rows.
-
-    The younger half would hold the quick labels only. Zero without rows.
-    """
-    if rows.is_empty():
-        return 0
-    older = rows.filter(pl.col(TIME) <= pl.col(TIME).median())
-    delay = older.select((pl.col(LABEL_TIME) - pl.col(TIME)).quantile(MATURITY_QUANTILE, "higher")).item()
-    return max(0, int(delay))
 
 
 def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
@@ -272,34 +253,13 @@ def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(filled).drop([name + "@extra" for name in both])
 
 
-def _absent_from(
-    absence: Absence, labelled: Iterable[pl.DataFrame], positive: str, as_of_ms: int
-) -> tuple[int, int | None]:
-    """Return the time of the oldest row, and the age from which one without a label is negative."""
-    first, told = as_of_ms, [pl.DataFrame(schema={TIME: pl.Int64, LABEL_TIME: pl.Int64})]
-    for rows in labelled:
-        first = min(first, int(rows[TIME].to_numpy().min(initial=first)))
-        yes = positive_texts(rows[LABEL].drop_nulls().unique().to_list(), positive)
-        told.append(rows.filter(pl.col(LABEL).is_in(list(yes))).select(TIME, LABEL_TIME))
-    times, known = (pl.concat(told)[name].to_numpy() for name in (TIME, LABEL_TIME))
-    return first, age_of_absence(absence, as_of_ms - times, known - times, as_of_ms - first)
-
-
-def _count_actions(rows: pl.DataFrame, actions: dict[str, tuple[int, int]]) -> None:
-    """Add to (rows, labels) of each action those of ``rows``."""
-    known = rows.filter(pl.col(ACTION).is_not_null())
-    for action, n, told in known.group_by(ACTION).agg(pl.len(), pl.col(LABEL).count().alias("told")).rows():
-        one = actions.get(action, (0, 0))
-        actions[action] = (one[0] + n, one[1] + told)
-
-
-def _reserved(ripe: pl.Expr, present: list[str], absent: str | None, *, acted: bool) -> list[pl.Expr]:
-    """Return the columns that every snapshot begins with; a ripe row without a label is ``absent``."""
+def _reserved(ripe: pl.Expr, present: list[str], *, acted: bool) -> list[pl.Expr]:
+    """Return the columns that every snapshot begins with."""
     found = [
         pl.col(EVENT_ID),
         pl.col(TIME),
         pl.col(VERSION),
-        pl.when(ripe).then(pl.col(LABEL) if absent is None else pl.col(LABEL).fill_null(absent)).alias(LABEL),
+        pl.when(ripe).then(pl.col(LABEL)).alias(LABEL),
         pl.when(ripe).then(pl.col(LABEL_TIME)).alias(LABEL_TIME),
     ]
     if acted:

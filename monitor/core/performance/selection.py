@@ -113,7 +113,10 @@ def label_selection(actions: Mapping[str, AssignedRows], closed: Collection[str]
     inverse: Floats = sum((one.inverse for one in through), np.zeros((CHANCE_OCTAVES + 1, 4)))[:CHANCE_OCTAVES]
     drawn, undrawn = labelled[:CHANCE_OCTAVES], labelled[CHANCE_OCTAVES]
     weighted, beside = int(drawn.sum()), int(undrawn.sum())
-    if not weighted or beside > MOST_UNDRAWN * (weighted + beside):
+    # Each of two that were drawn by chance would stand for all such rows: what weighs is the chance of any open action,
+    # which no event tells.
+    chances = sum(float(one.inverse.sum()) > int(one.labelled[:CHANCE_OCTAVES].sum()) * (1 + 1e-9) for one in through)
+    if chances > 1 or not weighted or beside > MOST_UNDRAWN * (weighted + beside):
         unseen = sum(max(one.rows - one.labelled, 0) for one in shut)
         return LabelSelection(rows, told, shut, unseen)
     bound = weighted**0.5

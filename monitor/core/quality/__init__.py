@@ -7,7 +7,7 @@ what it saw with probability below exp(-30). Read `quality` first, then `rates`,
 `learned_traffic` and `spells`), `rules` (with `cardinality`) and `unit_change`.
 """
 
-from stationkeeper.monitor.core.quality.arrivals import TRAINING, Arrivals, own_traffic
+from stationkeeper.monitor.core.quality.arrivals import TRAINING, Arrivals, hours_to_silence, own_traffic
 from stationkeeper.monitor.core.quality.quality import Quality, QualityState
 from stationkeeper.monitor.core.quality.rates import DUPLICATES_AND_LATE, TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.quality.rules import RULES
@@ -23,6 +23,7 @@ __all__ = [
     "Arrivals",
     "Quality",
     "QualityState",
+    "hours_to_silence",
     "own_traffic",
     "rate_count",
 ]

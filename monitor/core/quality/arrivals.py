@@ -79,14 +79,22 @@ def _nats(usual: float, size: float, since: int, pane: Pane) -> float:
     return now - before
 
 
-def hours_to_silence(traffic: TrafficProfile) -> float:
-    """Return after how many hours without an event silence pages at the median hour of the week, inf where never.
+def _quiet(volume: VolumeDetector) -> int:
+    sizes = volume.model.size if volume.sizes is None else volume.sizes
+    told = (volume.model.mean >= QUIET) | (sizes >= STEADY)
+    return HOURS_OF_WEEK - int(np.count_nonzero(np.broadcast_to(told, HOURS_OF_WEEK)))
 
-    By hand: 60 an hour at size 20 add 20 log(4) = 27.7 nats an hour, and the other 2.3 come in .04: 1.04 hours.
+
+def hours_to_silence(traffic: TrafficProfile) -> float:
+    """Return after how many hours without an event silence pages at the median of the hours that bring any.
+
+    By hand: 60 an hour at size 20 add 20 log(4) = 27.7 nats an hour, and the other 2.3 come in .04: 1.04 hours. Where
+    events came like Poisson's it would be 30 / 60 of an hour.
     """
-    usual, size = float(np.median(traffic.rows_per_hour)), traffic.size
-    if usual <= 0:
+    awake = traffic.rows_per_hour[traffic.rows_per_hour > 0]
+    if not len(awake):
         return np.inf
+    usual, size = float(np.median(awake)), traffic.size
     whole, rest = divmod(STALE_NATS, size * float(np.log1p(usual / size)))
     return whole + size / usual * float(np.expm1(rest / size))
 
@@ -169,17 +177,12 @@ class Arrivals:
     def quiet_hours(self) -> int:
         """How many hours of the week bring too few events a pane for volume, where it is known; silence is judged."""
         known = self._traffic is not None and self._budgeted and not self.bursty
-        if not known or self.volume is None:
-            return HOURS_OF_WEEK if known else 0
-        model, sizes = self.volume.model, self.volume.sizes
-        told = (model.mean >= QUIET) | ((model.size if sizes is None else sizes) >= STEADY)
-        return HOURS_OF_WEEK - int(np.count_nonzero(np.broadcast_to(told, HOURS_OF_WEEK)))
+        return 0 if not known else HOURS_OF_WEEK if self.volume is None else _quiet(self.volume)
 
     @property
-    def silent_hours(self) -> float:
-        """After how many hours silence pages at the median hour of the week, where traffic says it; else 0."""
-        known = None if self.bursty or self._stale_after is not None else self._traffic
-        return 0.0 if known is None else hours_to_silence(known)
+    def silent_by(self) -> TrafficProfile | None:
+        """The traffic by which silence is judged; None where none tells it, or ``stale_after`` does."""
+        return None if self.bursty or self._stale_after is not None else self._traffic
 
     def step(self, pane: Pane, elapsed: float, *, holiday: bool = False) -> list[Finding]:
         """Take the next closed pane, also one without rows; of a ``holiday`` only ``stale_after`` is judged."""

@@ -103,6 +103,11 @@ def test_in_how_many_hours_volume_is_not_judged_is_shown():
     bench.judge.table(TOPICS.references.name, b"fraud/1", dump(late).encode())
     run(bench, range(3))
     assert model(bench)["traffic"]["reason"].startswith("silence pages after 2.0 hours: the past has hours unlike")
+    bench = Bench()
+    few = replace(known, traffic=TrafficProfile(np.full(168, 20.0), 1e6, MINUTE))
+    bench.judge.table(TOPICS.references.name, b"fraud/1", dump(few).encode())
+    run(bench, range(3))
+    assert "silence pages after 1.5 hours: few events come" in model(bench)["traffic"]["reason"]
     check(bench.judge.status())
 
 

@@ -86,6 +86,24 @@ def test_nobody_stands_for_rows_whose_other_chance_was_an_action_that_is_shut_to
     assert np.array_equal(one.unseen, high)
 
 
+def test_two_open_actions_that_are_drawn_by_chance_would_stand_for_the_same_rows_twice():
+    rng = np.random.default_rng(0)
+    high = rng.random(N) < 0.2
+    drawn = rng.random(N)
+    risky = np.where(drawn < 0.5, "block", np.where(drawn < 0.75, "approve", "review"))
+    actions = np.where(high, risky, "approve").astype(str)
+    chance = np.where(high, np.where(actions == "block", 0.5, 0.25), 1.0)
+    one = select(actions != "block", np.ones(N, bool), actions, chance, None)
+    assert one is not None
+    assert one.selection.weighted == 0
+    assert (one.weights == 1.0).all()
+    # A review of all that it meets takes nobody's place.
+    sure = np.where(actions == "review", 1.0, chance)
+    other = select(actions != "block", np.ones(N, bool), actions, sure, None)
+    assert other is not None
+    assert other.selection.weighted
+
+
 def test_without_probabilities_nothing_is_weighed_and_it_is_said():
     few = payments()["drawn"].copy()
     few[::10] = np.nan

@@ -16,7 +16,7 @@ from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
 from stationkeeper.retrain.core.plan import AbsentLabels
-from stationkeeper.retrain.core.selection import ActionLabels
+from stationkeeper.retrain.core.selection import ActionLabels, shut_actions
 from stationkeeper.retrain.snapshot import TrainingTable, labels_words
 from stationkeeper.retrain.snapshot.events import ACTION, EVENT_ID, LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError
@@ -120,17 +120,20 @@ def test_absence_is_a_negative_once_frauds_would_have_been_told(log: MemoryLog):
     told = rows.statistics(START + 2 * HOUR, as_of, None, "true")
     # All frauds come within the hour, and ages are told apart two an octave: 64 minutes, back from the last label.
     assert (told.maturity_ms, told.absent) == (73 * MINUTE, AbsentLabels(258, 64 * MINUTE))
-    assert (told.rows_before, told.rows_after, told.positives_after) == (120, 287, 29)
+    # Of the first hour, before any label, only the frauds are known.
+    assert (told.rows_before, told.rows_after, told.positives_after) == (66, 287, 29)
     frame = frame_of(rows, as_of, told.maturity_ms)
     ripe = frame[TIME] <= as_of - told.maturity_ms
     fraud = frame["x"] % 10 == 0
-    expected = pl.select(pl.when(ripe).then(pl.when(fraud).then(pl.lit("true")).otherwise(pl.lit("false"))))
+    known = frame[TIME] >= START + HOUR
+    negative = pl.when(known).then(pl.lit("false"))
+    expected = pl.select(pl.when(ripe).then(pl.when(fraud).then(pl.lit("true")).otherwise(negative)))
     assert frame[LABEL].to_list() == expected.to_series().to_list(), "younger rows have no label, frauds or not"
     assert frame["@label_time"].is_not_null().to_list() == (ripe & fraud).to_list()
     with tempfile.TemporaryDirectory() as directory:
         made = SnapshotStore(Path(directory)).write(frame, {"as_of": as_of, "maturity": told.maturity_ms})
-        assert (made.manifest["labelled"], made.manifest["absent"]) == (407, 366)
-        assert labels_words(made.manifest) == "407 labelled, 366 of them negative for want of a label"
+        assert (made.manifest["labelled"], made.manifest["absent"]) == (353, 312)
+        assert labels_words(made.manifest) == "353 labelled, 312 of them negative for want of a label"
         # Its own negatives take the word of the labels of now, which are those of a table with both classes.
         log.produce(LABELS, [label("p0001", as_of, value=0)])
         later = prediction("q", as_of + HOUR, {"x": 1})
@@ -138,7 +141,7 @@ def test_absence_is_a_negative_once_frauds_would_have_been_told(log: MemoryLog):
         again = LabelledRows(TOPICS, EventColumns("bank"), as_of, 10_000, absence=FRAUDS_ONLY)
         again.advance(MemoryReader(log))
         (joined,) = again.pieces(as_of + 2 * HOUR, HOUR, made.path)
-        assert joined[LABEL].value_counts(sort=True).rows() == [("0", 368), ("true", 41)]
+        assert joined[LABEL].value_counts(sort=True).rows() == [("0", 314), ("true", 41)]
         assert joined[LABEL][-1] == "0", "the row that came last has no label either"
 
 
@@ -151,8 +154,62 @@ def test_what_is_too_young_or_came_after_the_last_label_is_no_negative(log: Memo
     log.produce(PREDICTIONS, [prediction("late", START + 32 * HOUR, {"x": 1})], partition=0)
     rows = absent_rows(log)
     stopped = rows.statistics(START, START + 32 * HOUR, None, "true")
-    assert stopped.rows_after == 407
-    assert rows.statistics(START, START + 32 * HOUR, 2 * HOUR, "true").absent == AbsentLabels(315, 2 * HOUR)
+    assert stopped.rows_after == 353
+    assert rows.statistics(START, START + 32 * HOUR, 2 * HOUR, "true").absent == AbsentLabels(261, 2 * HOUR)
+
+
+def test_frauds_whose_labels_are_gone_are_no_negatives(log: MemoryLog):
+    """Labels are kept for a shorter time than payments: what was told before the first that is left is not known."""
+    frauds_only(log)
+    # Of the first four hours of labels nothing is left.
+    gone = sum(1 for m in range(0, 480, 10) if m + 60 < 240)
+    log.trim(LABELS, 0, gone)
+    rows, as_of = absent_rows(log), START + 479 * MINUTE
+    told = rows.statistics(START, as_of, None, "true")
+    frame = frame_of(rows, as_of, told.maturity_ms)
+    frauds = frame.filter(pl.col("x") % 10 == 0)
+    assert set(frauds[LABEL].drop_nulls()) == {"true"}
+    negatives = frame.filter(pl.col(LABEL) == "false")
+    assert negatives[TIME].min() >= START + 240 * MINUTE
+    assert told.absent is not None
+    assert told.absent.rows == len(negatives)
+
+
+def test_payments_that_were_blocked_are_no_negatives(log: MemoryLog):
+    """A tenth is approved frauds, and as many are blocked, of which nobody hears."""
+    minutes = range(480)
+    log.produce(
+        PREDICTIONS,
+        [
+            prediction(f"p{m:04d}", START + m * MINUTE, {"x": m}, action="block" if m % 3 == 1 else "approve")
+            for m in minutes
+        ],
+        partition=0,
+    )
+    frauds = [m for m in minutes if m % 10 == 0 and m % 3 != 1 and m + 60 < 480]
+    log.produce(LABELS, [label(f"p{m:04d}", START + (m + 60) * MINUTE, value=True) for m in frauds])
+    rows, as_of = absent_rows(log), START + 479 * MINUTE
+    told = rows.statistics(START, as_of, 70 * MINUTE, "true")
+    frame = frame_of(rows, as_of, told.maturity_ms)
+    assert frame.filter(pl.col("@action") == "block")[LABEL].null_count() == 160
+    assert frame.filter(pl.col("@action") == "approve")[LABEL].value_counts().filter(pl.col(LABEL) == "false").height
+    assert told.absent is not None
+    assert told.absent.rows == len(frame.filter(pl.col(LABEL) == "false"))
+    assert [one.action for one in shut_actions(told.actions)] == ["block"]
+
+
+def test_the_age_of_absence_is_that_of_the_latest_label_however_long_the_topic_stands_still(log: MemoryLog):
+    minutes = range(480)
+    log.produce(PREDICTIONS, [prediction(f"p{m:04d}", START + m * MINUTE, {"x": m}) for m in minutes], partition=0)
+    late = {m: m + 37 * m % 400 for m in minutes if m % 4 == 0 and m + 37 * m % 400 < 480}
+    log.produce(LABELS, [label(f"p{m:04d}", START + at * MINUTE, value=True) for m, at in sorted(late.items())])
+    latest = START + max(late.values()) * MINUTE
+    ages = []
+    for as_of in (latest, latest + 20 * HOUR):
+        absent = absent_rows(log).statistics(START, as_of, None, "true").absent
+        assert absent is not None
+        ages.append(absent.age_ms)
+    assert ages[0] == ages[1]
 
 
 def test_absence_gives_the_same_bytes_where_rows_outgrow_memory(

@@ -49,6 +49,21 @@ def test_an_action_whose_rows_get_no_label_is_shut():
     assert label_selection({"approve": counted(1_000, 900)}, ()) is None
 
 
+def test_two_open_actions_that_are_drawn_by_chance_would_stand_for_the_same_rows_twice():
+    sure, all_of = np.full(8_000, 1.0), np.ones(500, np.bool_)
+    approved = rows_of(np.append(sure, np.full(500, 0.25)), np.full(8_500, 3), np.ones(8_500, np.bool_))
+    reviewed = rows_of(np.full(500, 0.25), np.full(500, 3), all_of)
+    blocked = rows_of(np.full(1_000, 0.5), np.full(1_000, 3), np.zeros(1_000, np.bool_))
+    found = label_selection({"approve": approved, "review": reviewed, "block": blocked}, ["block"])
+    assert found is not None
+    assert (found.weighted, found.unseen) == (0, 1_000)
+    # A review of all that it meets takes nobody's place.
+    certain = rows_of(np.full(500, 1.0), np.full(500, 3), all_of)
+    other = label_selection({"approve": approved, "review": certain, "block": blocked}, ["block"])
+    assert other is not None
+    assert other.weighted == 9_000
+
+
 def test_weights_and_shares_as_by_hand():
     found = weighted_measures(
         np.array([8, 2, 10, 90]), np.array([32.0, 8.0, 10.0, 90.0]), np.array([128.0, 32.0, 10.0, 90.0])

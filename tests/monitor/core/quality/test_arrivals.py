@@ -79,11 +79,12 @@ def test_how_late_silence_pages_is_known(rows_per_hour: float, size: float) -> N
     made = arrivals(reference(rows_per_hour, size=size), limit=None)
     told = feed(made, *[0] * 600)
     first = next(at for at, found in enumerate(told, 1) if found)
-    assert first - 1 < 60 * made.silent_hours <= first
-    assert made.silent_hours == pytest.approx(
-        hours_to_silence(TrafficProfile(np.full(168, rows_per_hour), size, MINUTE))
-    )
-    assert arrivals(reference(rows_per_hour, size=size), stale_after=60_000).silent_hours == 0
+    assert made.silent_by is not None
+    assert first - 1 < 60 * hours_to_silence(made.silent_by) <= first
+    assert arrivals(reference(rows_per_hour, size=size), stale_after=60_000).silent_by is None
+    # An office is silent most hours of the week, and soon missed in its own.
+    office = np.where(np.arange(HOURS_OF_WEEK) < 50, float(rows_per_hour), 0.0)
+    assert hours_to_silence(replace(made.silent_by, rows_per_hour=office)) == hours_to_silence(made.silent_by)
 
 
 def test_one_event_ends_the_silence() -> None:

@@ -1,0 +1,125 @@
+"""Labels of predictions, counted: how many are ripe, on which side of the onset, and which rows want one.
+
+Where only positives are labelled a row without a label is negative once its label would have come: not before the
+first label that is left, and not where an action keeps labels away.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from stationkeeper.contracts.times import Absence
+from stationkeeper.retrain.core.labels import age_of_absence, positive_texts
+from stationkeeper.retrain.core.plan import AbsentLabels, LabelStatistics
+from stationkeeper.retrain.core.selection import ActionLabels, shut_actions
+from stationkeeper.retrain.snapshot.events import ACTION, LABEL, LABEL_TIME, TIME
+
+MATURITY_QUANTILE = 0.99
+"""The share of labels that must have come before rows count as labelled, where ``labels.maturity`` is auto: rows that
+are still open look negative. Lower trains sooner on rows whose positives are missing, 1 would wait for the slowest
+label ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanting:
+    """Which rows without a label want one that would have come: those from ``since`` on, of no ``shut`` action.
+
+    ``text`` is the class that they have for want of it.
+    """
+
+    since: int
+    shut: tuple[str, ...]
+    text: str
+
+    def expr(self, present: list[str]) -> pl.Expr:
+        """Return whether a row without a label wants one, of a frame with the columns ``present``."""
+        known = pl.col(TIME) >= self.since
+        return known & ~pl.col(ACTION).fill_null("").is_in(self.shut) if ACTION in present and self.shut else known
+
+    def given(self, present: list[str]) -> pl.Expr:
+        """Return the labels, ``text`` where one is wanting."""
+        label = pl.col(LABEL)
+        return pl.when(self.expr(present)).then(label.fill_null(self.text)).otherwise(label).alias(LABEL)
+
+
+def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text: str) -> Wanting:
+    """Find the actions that keep labels away, among rows from ``since`` until ``until`` (ms).
+
+    Only positives are labelled, so that an action may also have few for being harmless; that errs to no evidence.
+    """
+    actions: dict[str, tuple[int, int]] = {}
+    for rows in labelled:
+        if ACTION in rows.columns:
+            _count_actions(rows.filter(pl.col(TIME).is_between(since, until)), actions)
+    found = shut_actions([ActionLabels(name, *actions[name]) for name in sorted(actions)])
+    return Wanting(since, tuple(one.action for one in found), text)
+
+
+def count_labels(
+    labelled: Iterable[pl.DataFrame],
+    onset_ms: int,
+    as_of_ms: int,
+    maturity_ms: int | None,
+    positive: str,
+    wanting: Wanting | None,
+    age_ms: int | None,
+) -> LabelStatistics:
+    """Count ripe rows before and after the onset, those ``wanting`` a label too; a None maturity is estimated."""
+    before = after = positives = absent = 0
+    actions: dict[str, tuple[int, int]] = {}
+    for every in labelled:
+        told = pl.col(LABEL).is_not_null()
+        rows = every.filter(told if wanting is None else told | wanting.expr(every.columns))
+        if maturity_ms is None:
+            maturity_ms = label_maturity(rows)
+        # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives those
+        # alone would teach a rate that nobody has.
+        ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity_ms)
+        later = ripe.filter(pl.col(TIME) >= onset_ms)
+        yes = positive_texts(later[LABEL].drop_nulls().unique().to_list(), positive)
+        before, after = before + len(ripe) - len(later), after + len(later)
+        positives += int(later[LABEL].is_in(list(yes)).sum())
+        absent += later[LABEL].null_count()
+        if ACTION in every.columns:
+            _count_actions(every.filter(pl.col(TIME).is_between(onset_ms, as_of_ms - maturity_ms)), actions)
+    done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
+    none = None if wanting is None else AbsentLabels(absent, age_ms)
+    return LabelStatistics(as_of_ms, maturity_ms or 0, before, after, positives, done, none)
+
+
+def label_maturity(rows: pl.DataFrame) -> int:
+    """Return the age (ms) by which 99 % of labels have come, from the older half of the labelled rows.
+
+    The younger half would hold the quick labels only. Zero without rows.
+    """
+    if rows.is_empty():
+        return 0
+    older = rows.filter(pl.col(TIME) <= pl.col(TIME).median())
+    delay = older.select((pl.col(LABEL_TIME) - pl.col(TIME)).quantile(MATURITY_QUANTILE, "higher")).item()
+    return max(0, int(delay))
+
+
+def absent_from(
+    absence: Absence, labelled: Iterable[pl.DataFrame], positive: str, since: int, until: int
+) -> tuple[int, int | None]:
+    """Return the time of the oldest row from ``since`` on, and the age from which one without a label is negative.
+
+    Ages are counted to ``until``, the latest label: what came since may be on its way.
+    """
+    first, told = until, [pl.DataFrame(schema={TIME: pl.Int64, LABEL_TIME: pl.Int64})]
+    for every in labelled:
+        rows = every.filter(pl.col(TIME) >= since)
+        first = min(first, int(rows[TIME].to_numpy().min(initial=first)))
+        yes = positive_texts(rows[LABEL].drop_nulls().unique().to_list(), positive)
+        told.append(rows.filter(pl.col(LABEL).is_in(list(yes))).select(TIME, LABEL_TIME))
+    times, known = (pl.concat(told)[name].to_numpy() for name in (TIME, LABEL_TIME))
+    return first, age_of_absence(absence, until - times, known - times, until - first)
+
+
+def _count_actions(rows: pl.DataFrame, actions: dict[str, tuple[int, int]]) -> None:
+    """Add to (rows, labels) of each action those of ``rows``."""
+    known = rows.filter(pl.col(ACTION).is_not_null())
+    for action, n, told in known.group_by(ACTION).agg(pl.len(), pl.col(LABEL).count().alias("told")).rows():
+        one = actions.get(action, (0, 0))
+        actions[action] = (one[0] + n, one[1] + told)
