@@ -39,6 +39,22 @@ def holds(loop: Loop, topic: str) -> bool:
     return loop._assigned == {Partition(topic, 0)} and not loop._stale
 
 
+def succeeded(world: ConfluentWorld) -> tuple[str, Loop, Loop]:
+    """A topic, a member that has its partition, and the process that has taken its place since."""
+    topic = world.create("in", 1)
+    loop, _ = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    successor, _ = loop_of(world, topic)
+    until(lambda: holds(successor, topic), "the successor has its partition")
+    return topic, loop, successor
+
+
+def ends(loop: Loop) -> bool:
+    """Take a step; nothing but what it raises ends the wait."""
+    loop._attempt(loop.turn)
+    return False
+
+
 def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWorld) -> None:
     topic = world.create("in", 1)
     loop, stage = loop_of(world, topic)
@@ -56,20 +72,12 @@ def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWor
 
 def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: ConfluentWorld) -> None:
     """A producer that began only now would fence the successor's, and find itself let in."""
-    topic = world.create("in", 1)
-    loop, _ = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
-    successor, _ = loop_of(world, topic)
-    until(lambda: holds(successor, topic), "the successor has its partition")
+    topic, loop, successor = succeeded(world)
     # As a commit leaves it that was never answered.
     loop._sink._client = None  # type: ignore[attr-defined]
 
-    def ends() -> bool:
-        loop._attempt(loop.turn)
-        return False
-
     with pytest.raises(Fenced, match="give each replica its own"):
-        until(ends, "it hears of the successor")
+        until(lambda: ends(loop), "it hears of the successor")
     successor._sink.abandon(Partition(topic, 0), successor._source.group())
     assert successor._attempt(successor.turn)
     loop.close()
@@ -77,18 +85,10 @@ def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: 
 
 
 def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:
-    topic = world.create("in", 1)
-    loop, _ = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
-    successor, _ = loop_of(world, topic)
-    until(lambda: holds(successor, topic), "the successor has its partition")
-
-    def ends() -> bool:
-        loop._attempt(loop.turn)
-        return False
+    _, loop, successor = succeeded(world)
 
     with pytest.raises(Fenced, match="add offsets"):
-        until(ends, "it hears of the successor")
+        until(lambda: ends(loop), "it hears of the successor")
     # Nor is the successor fenced by what was tried.
     assert successor._attempt(successor.turn)
     loop.close()
