@@ -13,29 +13,35 @@ from stationkeeper.deploy.core.moves import Phase, Transition
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.state import memory
 
+Known = Callable[[str], bool]
+
 
 class DeployInputs:
     """Reads one record of an input topic and moves the rollout of its model; what is not about a rollout is left out.
 
-    A record that cannot be read raises ``ValidationError`` or ``WireError`` before anything has moved.
+    A record that cannot be read raises ``ValidationError`` or ``WireError`` before anything has moved. One that the
+    model's own record says is taken in moves nothing: where a broker has lost the group's offsets they come again, and
+    a minute would count twice, a word to take the canary back would take the champion back as well.
     """
 
     def __init__(self, topics: Topics, rollouts: Rollouts, origins: Origins) -> None:
         self._rollouts = rollouts
         self._origins = origins
-        self._readers: dict[str, Callable[[bytes], None]] = {
+        self._readers: dict[str, Callable[[bytes, Known], None]] = {
             topics.candidates.name: self._candidate,
             topics.history.name: self._history,
             topics.verdicts.name: self._verdict,
             topics.approvals.name: self._approval,
         }
 
-    def reader(self, topic: str) -> Callable[[bytes], None]:
-        """Return what takes in a record of this topic."""
-        return self._readers[topic]
+    def read(self, topic: str, value: bytes, known: Known) -> None:
+        """Take in a record; ``known`` tells of a model whether its own record holds this one."""
+        self._readers[topic](value, known)
 
-    def _candidate(self, value: bytes) -> None:
+    def _candidate(self, value: bytes, known: Known) -> None:
         candidate = Candidate.decode(value)
+        if known(candidate.model):
+            return
         rollout, policy = self._rollouts.records.get(candidate.model), self._rollouts.policies.get(candidate.model)
         if rollout is not None and candidate.model in self._rollouts.refused:
             why = because(Reason.ENTRY_REFUSED, what=f"candidate {candidate.id} waits", model=candidate.model)
@@ -65,10 +71,10 @@ class DeployInputs:
             moved = offer(rollout, candidate, policy, now or offered, lookup.origin)
         self._rollouts.apply(candidate.model, moved)
 
-    def _approval(self, value: bytes) -> None:
+    def _approval(self, value: bytes, known: Known) -> None:
         approval = Approval.decode(value)
         rollout, model = self._rollouts.records.get(approval.model), approval.model
-        if approval.target != "rollout" or rollout is None:
+        if approval.target != "rollout" or rollout is None or known(model):
             return
         missing = because(Reason.NOT_CONFIGURED, model=model)
         if model in self._rollouts.refused:
@@ -77,13 +83,15 @@ class DeployInputs:
         clock = self._rollouts.clock(model) or memory(rollout).clock or to_ms(approval.time)
         self._rollouts.advance(model, decide(rollout, approval, policy, clock), clock)
 
-    def _verdict(self, value: bytes) -> None:
+    def _verdict(self, value: bytes, known: Known) -> None:
         verdict = Verdict.decode(value)
         rollout = self._rollouts.records.get(verdict.model)
-        if rollout is not None:
+        if rollout is not None and not known(verdict.model):
             self._rollouts.apply(verdict.model, Transition(note_verdict(rollout, verdict)))
 
-    def _history(self, value: bytes) -> None:
+    def _history(self, value: bytes, known: Known) -> None:
         for record in decode(value):
-            if isinstance(record, ArmDelta | OutcomeDelta | PaneDelta) and record.model in self._rollouts.policies:
+            if not isinstance(record, ArmDelta | OutcomeDelta | PaneDelta) or known(record.model):
+                continue
+            if record.model in self._rollouts.policies:
                 self._rollouts.minute(record)

@@ -15,7 +15,7 @@ from stationkeeper.deploy.core.queries import QueryAnswer, aged
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import answered, close_minute, compared, tick
 from stationkeeper.deploy.core.split import as_served
-from stationkeeper.deploy.core.state import memory, remember
+from stationkeeper.deploy.core.state import Taken, memory, remember
 from stationkeeper.deploy.settings import RolloutSettings
 
 
@@ -46,12 +46,14 @@ class Rollouts:
         self.records: dict[str, Rollout] = {}
         self._books: dict[str, MinuteBook] = {}
         self._clocks: dict[str, int] = {}
+        self._before: dict[str, dict[str, Taken]] = {}
+        self._taken: dict[str, Taken] = {}
         self.dirty: set[str] = set()
         self.audit: list[Deployment] = []
 
     def forget(self) -> None:
         """Forget everything that is not in the log."""
-        for held in (self.records, self._books, self._clocks, self.dirty, self.audit):
+        for held in (self.records, self._books, self._clocks, self._before, self._taken, self.dirty, self.audit):
             held.clear()
 
     def resume(self, rollout: Rollout) -> None:
@@ -59,9 +61,20 @@ class Rollouts:
         state = memory(rollout)
         # How long nobody asked is not known: what a query said before is no word on the minutes that come now.
         self.records[rollout.model] = remember(rollout, aged(state)) if state.asked else rollout
+        self._before[rollout.model] = state.taken
         if rollout.phase is not Phase.STEADY:
             self._books[rollout.model] = MinuteBook.resume(state.open)
             self._clocks[rollout.model] = state.clock
+
+    def known(self, place: str, offset: int, written: int, model: str) -> bool:
+        """Return whether the model's record, as we took over, holds what the input at ``place`` said at ``offset``."""
+        taken = self._before.get(model, {}).get(place)
+        return taken is not None and taken.holds(offset, written)
+
+    def taken(self, place: str, next_offset: int, written: int) -> None:
+        """Note that an input was read up to ``next_offset``; ``written`` is the latest write time of what came (ms)."""
+        here = Taken(offset=next_offset, written=written)
+        self._taken[place] = self._taken.get(place, here).then(here)
 
     def clock(self, model: str) -> int | None:
         """Return the model's time (ms): the end of its last closed minute, on the wall clock at least now."""
@@ -154,9 +167,12 @@ class Rollouts:
         self.dirty.add(model)
 
     def written(self, model: str) -> Rollout:
-        """Return the record of a model with its open minutes inside, as it goes to the log."""
+        """Return the record of a model with its open minutes and what was read inside, as it goes to the log."""
         rollout = self.records[model]
+        before = self._before.get(model, {})
+        taken = before | {place: before.get(place, here).then(here) for place, here in self._taken.items()}
+        state = memory(rollout).model_copy(update={"taken": taken})
         if rollout.phase is not Phase.STEADY and model in self._books:
-            opened = memory(rollout).model_copy(update={"open": self._books[model].snapshot()})
-            rollout = self.records[model] = remember(rollout, opened)
+            state = state.model_copy(update={"open": self._books[model].snapshot()})
+        rollout = self.records[model] = remember(rollout, state)
         return rollout

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -114,17 +115,22 @@ class Deploy:
 
     def absorb(self, batch: Batch) -> None:
         """Take in a batch; an unreadable message is counted, logged and passed over for good."""
-        read = self._inputs.reader(batch.partition.topic)
-        for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
+        topic, index = batch.partition
+        place = f"{topic}/{index}"
+        rows = zip(batch.offsets.tolist(), batch.timestamps.tolist(), batch.values, strict=True)
+        for offset, written, value in rows:
             if value is None:
                 continue
             try:
-                read(value)
+                known = partial(self._rollouts.known, place, offset, written)
+                self._inputs.read(topic, value, known)
             except (ValidationError, WireError) as error:
                 self._unreadable += 1
-                where = f"{batch.partition.topic}/{batch.partition.index}@{offset}"
+                where = f"{place}@{offset}"
                 # No dead letter: the role has no right to write one, and these topics are written by our own roles.
                 _log.error(LogEvent.RECORD_LEFT_OUT, role=self.name, record=where, error=str(error))
+        if len(batch.timestamps):
+            self._rollouts.taken(place, batch.next_offset, int(batch.timestamps.max()))
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return changed rollout records, renewed leases and the audit of what was done."""

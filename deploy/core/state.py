@@ -90,6 +90,31 @@ class StepLog(Message):
     one_armed: int = 0
 
 
+class Taken(Message):
+    """How far a partition of an input was taken in: the next offset, the latest write time before it (ms).
+
+    A record is known where both say so: of a topic that was created anew the offsets begin again, later.
+    """
+
+    schema_name: ClassVar[str] = "taken"
+    offset: int
+    written: int
+
+    def holds(self, offset: int, written: int) -> bool:
+        """Return whether the record at ``offset`` was taken in before."""
+        return offset < self.offset and written <= self.written
+
+    def then(self, later: "Taken") -> "Taken":
+        """Return how far it is after another process read up to ``later``.
+
+        That one may have begun again before here, over the same records; or over those of a topic that is new.
+        """
+        if later.offset < self.offset:
+            return later if later.written > self.written else self
+        # Several write to one topic, and their clocks differ: the latest time is not always the last one's.
+        return Taken(offset=later.offset, written=max(self.written, later.written))
+
+
 class Controller(Message):
     """The controller's memory of a rollout; times are milliseconds of the declared clock.
 
@@ -102,7 +127,7 @@ class Controller(Message):
     is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
     ``timed`` those in which latency was compared. ``asked`` are the last answers to the policy's queries. ``shadow`` is
     what the candidate would have answered before it answers anyone, ``busiest`` the requests a minute of the busiest
-    half hour logged before (0: not known).
+    half hour logged before (0: not known). ``taken`` is how far each input had been read when the record was written.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -138,6 +163,7 @@ class Controller(Message):
     asked: dict[str, LastAnswer] = {}
     timed: int = 0
     busiest: float = 0.0
+    taken: dict[str, Taken] = {}
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

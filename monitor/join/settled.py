@@ -76,12 +76,13 @@ class Settled:
         # From whichever came first a rebuild must begin to make the pair again.
         rows["offset"] = np.minimum(rows["offset"], labels["offset"])
         kept = labels["time"] >= predictions["time"]
-        known, _ = self.rows.put(rows[kept], before)
+        pairs = rows[kept]
+        known, _ = self.rows.put(pairs, before)
         if known.any():
-            # An id that is used again: from here on it is the new pair's.
-            again = rows[kept][known]
-            self.rows.take(again["key"], before)
-            self.rows.put(again, before)
+            # An id that is used again: from here on it is the new pair's. Those beside it are put again too: a rebuild
+            # that does not know the old pair has to lay all of them in the same order.
+            self.rows.take(pairs["key"], before)
+            self.rows.put(pairs, before)
         changed = said_else("label", rows, labels)
         after = labels[changed].copy()
         after["label"], after["decision"] = rows["label"][changed], _as_sent(rows[changed])

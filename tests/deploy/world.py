@@ -46,10 +46,11 @@ ASSIGNED = frozenset(
 )
 
 
-def batch(topic: str, values: Iterable[bytes]) -> Batch:
+def batch(topic: str, values: Iterable[bytes], first: int = 0, written: int = 0) -> Batch:
     values = tuple(values)
     n = len(values)
-    return Batch(Partition(topic, 0), np.arange(n), np.zeros(n, np.int64), (b"fraud",) * n, values, n)
+    offsets, times = np.arange(first, first + n), np.full(n, written, np.int64)
+    return Batch(Partition(topic, 0), offsets, times, (b"fraud",) * n, values, first + n)
 
 
 def arms(index: int, by_version: dict[str, tuple[int, int]]) -> bytes:
@@ -86,6 +87,7 @@ class World:
         self.rollouts: dict[bytes, bytes] = {}
         self.written: list[Rollout] = []
         self.deployments: list[Deployment] = []
+        self.ends: dict[str, int] = {}
         self.now = 0
         self.index = 0
         self.rng = np.random.default_rng(0)
@@ -117,8 +119,12 @@ class World:
             elif one.topic == TOPICS.deployments.name:
                 self.deployments.append(Deployment.decode(one.value))
 
-    def send(self, topic: str, *values: bytes | Message) -> None:
-        self.stage.absorb(batch(topic, [v.encode() if isinstance(v, Message) else v for v in values]))
+    def send(self, topic: str, *values: bytes | Message) -> Batch:
+        coded = [v.encode() if isinstance(v, Message) else v for v in values]
+        sent = batch(topic, coded, self.ends.get(topic, 0), self.now)
+        self.ends[topic] = sent.next_offset
+        self.stage.absorb(sent)
+        return sent
 
     def flush(self, *, commit: bool = True, seconds: int = 1) -> list[Outgoing]:
         self.now += seconds * 1_000

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime, to_ms
+from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
 from stationkeeper.deploy.controller.effects import Effects
-from stationkeeper.streams.ports import Restored
+from stationkeeper.deploy.core.state import memory
+from stationkeeper.streams.ports import Batch, Restored
+from tests.deploy.core.ramp import word
 from tests.deploy.world import ASSIGNED, MINUTE, SETTINGS, START, TOPICS, World, arms, candidate
 
 
@@ -98,6 +102,63 @@ def test_killed_or_aborted_anywhere_it_ends_as_if_nothing_had_happened(kills, ab
         return [(one.id, one.action, one.reason) for one in world.deployments]
 
     assert play(kills, aborts) == play(set(), set())
+
+
+def again(world: World, *sent: Batch) -> None:
+    """The group's offsets are those of before: what was committed since comes once more."""
+    world.start()
+    for one in sent:
+        world.stage.absorb(one)
+    # Long enough that the lease is renewed, and the record written.
+    world.flush(seconds=15)
+
+
+def test_minutes_that_come_again_though_they_were_committed_count_once():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(2)
+    rows, known = arms(world.index, {"1": (990, 0), "2": (10, 0)}), START + world.index * MINUTE
+    empty, confusion = pack(np.zeros(SCORE_BINS, np.int64)), pack(np.array([1, 2, 3, 4], np.int64))
+    labels = encode([OutcomeDelta("fraud", "2", "", known - MINUTE, MINUTE, 10, known, confusion, empty, 0, 0)])
+    sent = [world.send(TOPICS.history.name, rows, labels)]
+    world.flush()
+    sent.append(world.send(TOPICS.history.name, rows))
+    world.flush()
+    once = memory(world.last).open
+    assert once is not None
+    assert (once.arms["2"].rows, len(once.outcomes)) == (20, 1)
+    # Again in pieces, each of them committed, and once more by a third process.
+    again(world, sent[0])
+    again(world, *sent)
+    assert memory(world.last).open == once
+    # What is new counts, and so does what a new topic holds at offsets that are known.
+    world.send(TOPICS.history.name, rows)
+    world.flush()
+    world.now += MINUTE
+    world.ends.clear()
+    world.start()
+    world.send(TOPICS.history.name, rows)
+    world.flush()
+    after = memory(world.last).open
+    assert after is not None
+    assert after.arms["2"].rows == 40
+
+
+def test_a_word_that_comes_again_takes_nothing_else_back():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(60)
+    assert world.last.champion == "2"
+    world.send(TOPICS.candidates.name, candidate("3").model_copy(update={"id": "cand-3", "champion": "2"}))
+    world.minutes(3)
+    assert world.last.canary == "3"
+    sent = world.send(TOPICS.approvals.name, word("roll_back", world.last))
+    world.flush()
+    assert world.last.phase is RolloutPhase.STEADY
+    again(world, sent)
+    assert world.last.champion == "2"
 
 
 def test_no_weight_is_applied_that_was_not_written_before(monkeypatch):

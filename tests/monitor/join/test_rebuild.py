@@ -132,6 +132,22 @@ def test_pairs_that_were_forgotten_stay_so_in_a_rebuild_that_lacks_the_last_of_t
     assert (again, others, told_again) == (whole, stores, counts)
 
 
+def test_an_id_that_is_used_again_keeps_the_order_of_the_pairs_beside_it_in_a_rebuild(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(join_module, "_EXPIRE_EVERY", 1)
+    # The rebuild begins behind the predictions of the first pair of 1 and does not know that one; that of 2 it knows.
+    log = [rows("prediction", [(1, 0)]), rows("label", [(1, 30)]), rows("prediction", [(2, 40)])]
+    log += [rows("label", [(2, 40)]), rows("prediction", [(3, 45), (2, 45), (1, 45)])]
+    log += [rows("label", [(2, 50), (3, 50), (1, 50)])]
+    log += [rows("prediction", [(9, 75)])]
+    whole, stores, _, counts = run(log, set(), 1_000)
+    again, others, bases, told_again = run(log, {len(log) - 1}, 1_000)
+    assert bases[0] > 0
+    assert (counts["paired"], len(stores[-1][2])) == (5, 3)
+    assert (again, others, told_again) == (whole, stores, counts)
+
+
 def test_a_row_that_repeated_a_pair_from_before_the_rebuild_lets_its_neighbours_wait() -> None:
     def filled(first: int, minute: int) -> list[bytes]:
         return [rows("prediction", [(first + at, minute + at // 4)]) for at in range(100)]
