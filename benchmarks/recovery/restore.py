@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.measure.results import save
+from stationkeeper.cli import collect_seldom
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
@@ -29,7 +30,6 @@ from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
 from stationkeeper.monitor.status import ModelView
-from stationkeeper.process.run import collect_seldom
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource

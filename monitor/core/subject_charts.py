@@ -1,7 +1,7 @@
 """The charts of a watch: every subject against its reference, over the chart window or since an incident's onset."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.monitor.core.charts import FEW_ROWS, Chart, Distance, compare, measure, quality_shares
@@ -15,7 +15,6 @@ from stationkeeper.monitor.core.reference import (
     Place,
     Reference,
     ReferenceSubject,
-    cut_grids,
     in_season,
 )
 
@@ -38,7 +37,6 @@ class SubjectCharts:
     drifts: Sequence[Drift]
     came: bool
     adopting: bool
-    _hours: dict[int, Counts] = field(default_factory=dict, repr=False)
 
     def every(self) -> list[Chart]:
         """Return every subject, in the order of the reference, then the pairs. O(width), in array passes."""
@@ -46,40 +44,43 @@ class SubjectCharts:
         places = (*layout.places, *layout.pairs)
         free = [place for place in places if book.of_subject(place.name) is None]
         # What no incident holds is measured in a few array passes; the rest, few, one by one.
-        compared = [self.compared(place.name) for place in free]
-        # Those of a season are made anew and have none yet; alone, each takes as long as twenty together.
-        cut_grids([one for one in compared if one is not self.reference.by_name[one.name]])
+        compared = self._in_season([self.reference.by_name[place.name] for place in free])
         found = compare(compared, [window[place.histogram] for place in free])
-        known = {place.name: distances for place, distances in zip(free, found, strict=True)}
+        known = {one.name: (one, distances) for one, distances in zip(compared, found, strict=True)}
         return [self._chart(place, window, known.get(place.name)) for place in places]
 
     def one(self, name: str) -> Chart:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
         return self._chart(self.reference.layout[name], self.window.counts, None)
 
-    def compared(self, name: str) -> ReferenceSubject:
+    def _compared(self, name: str) -> ReferenceSubject:
         """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
 
         An incident's rows come from ever more hours, and its numbers are those of its verdict.
         """
         subject = self.reference.by_name[name]
-        if not len(subject.strata) or self.lifecycle.incidents.of_subject(name) is not None:
-            return subject
-        strata = len(subject.strata)
-        if strata not in self._hours:
-            self._hours[strata] = self.window.hours(strata, self.reference.timezone)
-        return in_season(subject, self._hours[strata])
+        return subject if self.lifecycle.incidents.of_subject(name) is not None else self._in_season([subject])[0]
 
-    def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
-        """The chart of a subject whose distances over the ``window`` may be known already."""
+    def _in_season(self, subjects: Sequence[ReferenceSubject]) -> list[ReferenceSubject]:
+        """Return subjects as the hours of the window know them."""
+        for strata in {len(subject.strata) for subject in subjects} - {0}:
+            subjects = in_season(subjects, self.window.hours(strata, self.reference.timezone))
+        return [*subjects]
+
+    def _chart(
+        self, place: Place, window: Counts, known: tuple[ReferenceSubject, Mapping[str, Distance]] | None
+    ) -> Chart:
+        """The chart of a subject: what it is compared with over the ``window``, and how far it is, may be known."""
         name = place.name
         incident = self.lifecycle.incidents.of_subject(name)
         start, rows, counts = self.window.end - self.window.length, self.window.rows, window
         if incident is not None:
             start, rows, counts = self.lifecycle.since_onset.of(incident)
         cells = counts[place.histogram]
-        if found is None:
-            found = measure(self.compared(name), cells)
+        if known is None:
+            compared = self._compared(name)
+            known = compared, measure(compared, cells)
+        compared, found = known
         evidence, threshold = evidence_of(self.drifts, self.reference.by_name[name])
         unknown = self._unknown(rows)
         return Chart(
@@ -94,6 +95,7 @@ class SubjectCharts:
             threshold=threshold,
             distances=found,
             quality=quality_shares(counts[place.quality : place.quality + len(QUALITY)], rows),
+            compared=compared,
             incident=incident.id if incident else None,
             unknown=unknown,
         )

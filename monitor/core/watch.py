@@ -24,7 +24,7 @@ from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.patience import Patience
 from stationkeeper.monitor.core.performance import FairnessState, OutcomePane, PerformanceState, judged_answers
 from stationkeeper.monitor.core.quality import Quality, QualityState
-from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, Task, dump, load
+from stationkeeper.monitor.core.reference import Reference, Task, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 from stationkeeper.monitor.core.watch_plan import (
     WatchSettings,
@@ -192,10 +192,6 @@ class Watch:
     def chart(self, name: str) -> Chart:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
         return self._subject_charts().one(name)
-
-    def compared(self, name: str) -> ReferenceSubject:
-        """Return what the chart of a subject is compared with: see `SubjectCharts.compared`."""
-        return self._subject_charts().compared(name)
 
     def incidents(self) -> list[Incident]:
         """Return the open incidents, oldest first."""

@@ -12,7 +12,7 @@ from msgspec import structs
 from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.detect import BagGrowth, GrownStratum, mark_of
-from stationkeeper.monitor.core.panes import PackedRows, RecentState, SparseRows
+from stationkeeper.monitor.core.panes import PackedRows, RecentState, SparseCounts
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.labels import CohortSlot
@@ -53,11 +53,15 @@ class WatchHead(State, frozen=True):
 
 
 class RememberedPane(State, frozen=True):
-    """A remembered pane: its head with the number of its entries, their distances from each other, and values."""
+    """A remembered pane: its head with the number of its entries, their distances from each other, and values.
+
+    ``size`` are the bytes of its counts as they are kept, 0 in state of older builds.
+    """
 
     head: list[int]
     step: Counts
     values: Counts
+    size: int = 0
 
 
 class WatchRecords:
@@ -120,7 +124,7 @@ class WatchRecords:
             self._written[f"recent/{place}"] = _headed(one.head[:5])
         recent = {
             "heads": np.array([one.head for one in found], np.int64).reshape(-1, 6),
-            "counts": SparseRows(tuple((one.step, one.values) for one in found), cut.width),
+            "counts": [SparseCounts(one.step, one.values, cut.width, one.size) for one in found],
         }
         state["desk"] = {**state["desk"], "recent": recent}
         return state_of(state, WatchState)
@@ -169,8 +173,8 @@ class WatchRecords:
 
 
 def _remembered(head: list[int], counts: PackedRows, i: int) -> RememberedPane:
-    at, values = counts.sparse(i)
-    return RememberedPane(head=[*head, len(at)], step=np.diff(at, prepend=0), values=values)
+    found = counts.sparse(i)
+    return RememberedPane(head=[*head, len(found.step)], step=found.step, values=found.values, size=found.size)
 
 
 def _headed(head: list[int]) -> bytes:

@@ -70,7 +70,7 @@ def _reason(chart: Chart, watch: Watch) -> str:
 
 def cells_of(watch: Watch, chart: Chart) -> Cells:
     """Return reference and window counts in at most 20 cells, missing last."""
-    subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
+    subject, place = chart.compared, watch.layout[chart.subject]
     incident = watch.lifecycle.incidents.of_subject(chart.subject)
     where = place.histogram
     window = watch.window.part(where) if incident is None else watch.lifecycle.since_onset.of(incident)[2][where]

@@ -1,6 +1,5 @@
 """A role process: its loops in threads, its HTTP side, and an orderly end on SIGTERM."""
 
-import gc
 import os
 import signal
 import sys
@@ -61,13 +60,6 @@ def leave_with_parent(drain_s: float) -> None:
         end_with(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM), drain_s + LEAVE_S)
 
 
-def collect_seldom() -> None:
-    """Let Python look for unreachable cycles of objects once in 20 000 new ones, and through old objects rarely."""
-    # Nearly all that a role makes is freed without it: at Python's 700 the looks took an eighth of a restore and found
-    # nothing. Ten times as many would let the few cycles there are, of tracebacks, hold megabytes.
-    gc.set_threshold(20_000, 20, 20)
-
-
 def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     loops: Sequence[Loop],
     listen: tuple[str, int],
@@ -91,7 +83,6 @@ def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     ``otlp`` sends the samples of ``/metrics`` until then. ``refused`` models are shown as such, and make nothing
     unready.
     """
-    collect_seldom()
     # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
     stop = threading.Event()
     began = time.monotonic()

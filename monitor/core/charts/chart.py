@@ -1,7 +1,7 @@
 """What a chart shows of a subject: the very numbers that a verdict at the same pane carries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stationkeeper.contracts.messages import SubjectState, SubjectType
 from stationkeeper.monitor.core.charts.distance import (
@@ -25,7 +25,8 @@ class Chart:
 
     ``effect`` is the share of rows that changed cell (bias-corrected TV), ``noise`` what sampling alone gives;
     ``evidence`` and ``threshold`` are natural logs of e-values; ``since`` is the start of the rows counted; ``quality``
-    holds the share of rows by check. ``unknown`` says why nothing is known, else None.
+    holds the share of rows by check. ``compared`` is what its rows were compared with: the subject, by the hours of
+    the window alone where no incident holds it. ``unknown`` says why nothing is known, else None.
     """
 
     subject: str
@@ -39,6 +40,7 @@ class Chart:
     threshold: float
     distances: Mapping[str, Distance]
     quality: Mapping[str, float]
+    compared: ReferenceSubject = field(compare=False, repr=False)
     incident: str | None = None
     unknown: Unknown | None = None
 

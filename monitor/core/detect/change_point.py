@@ -60,7 +60,7 @@ def change_point_log_ratios(
     strata_of = np.fromiter(strata, np.int64, len(panes))
     for stratum in np.unique(strata_of):
         where = strata_of == stratum
-        reference, groups = subject_cells(subject.kind, subject.reference[stratum], panes)
+        reference, groups = subject_cells(subject.kind, subject.reference[stratum].astype(np.int64), panes)
         if alternative.kind == "adaptive":
             p = reference.probabilities[0]
             pooled = groups[rough:].sum(axis=0) + _PRIOR_ROWS * p

@@ -362,7 +362,7 @@ class _BetsByStratum:
         if categorical is not None and pooled.categorical is not None:
             categorical.begin(pooled.categorical)
         self._stratum = 0 if plan.strata == 1 else -1
-        self._bets = pooled.lean()
+        self._bets = pooled.lean() if plan.strata == 1 else _StratumBets(None, None)
 
     def of(self, stratum: int) -> _StratumBets:
         """Return the bets of a stratum; O(cells alternatives) when it is not the last one."""

@@ -6,7 +6,7 @@ Invariant: sums are exact and depend on the panes alone, not on how they came; t
 Read `pane`, `packed` (counts in few bytes), `window`, `recent`, `recent_sums` (what labels said of them).
 """
 
-from stationkeeper.monitor.core.panes.packed import PackedRows, SparseRows
+from stationkeeper.monitor.core.panes.packed import PackedRows, SparseCounts
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent, RecentState
 from stationkeeper.monitor.core.panes.recent_sums import RecentSums
@@ -19,7 +19,7 @@ __all__ = [
     "Recent",
     "RecentState",
     "RecentSums",
-    "SparseRows",
+    "SparseCounts",
     "WindowState",
     "stratum_of",
 ]

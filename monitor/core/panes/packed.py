@@ -1,6 +1,6 @@
 """Counts packed into few bytes, exactly: a mark or a gap for each that is not zero, and a short code for its value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,22 +108,65 @@ def _listed(data: bytes, width: int) -> tuple[Counts, Integers]:
     return at, values
 
 
-class PackedRows:
-    """Packed, squeezed vectors of one width; an array to numpy, int64[rows, width], unpacked when it is asked for."""
+@dataclass(frozen=True, slots=True)
+class SparseCounts:
+    """A vector as state has it: the distances between the positions that count something, and their values.
 
-    def __init__(self, rows: tuple[bytes, ...], width: int) -> None:
-        """``rows`` as ``squeeze(pack(counts))``."""
+    Both are int64, or as narrow as they were stored; ``size`` are the bytes that it takes packed, 0 where the state of
+    an older build does not say.
+    """
+
+    step: Counts
+    values: Counts
+    width: int
+    size: int = 0
+
+    def positions(self) -> Counts:
+        """Return the positions that count something, in order."""
+        return self.step.cumsum(dtype=np.int64)
+
+    def vector(self) -> Integers:
+        """Return the vector, in the type of its values."""
+        counts = np.zeros(self.width, self.values.dtype)
+        counts[self.positions()] = self.values
+        return counts
+
+    def packed(self) -> bytes:
+        """Return what ``pack`` makes of the vector, which is not made where few of its positions count."""
+        if 2 * len(self.values) >= self.width:
+            return pack(self.vector())
+        present = np.zeros(self.width, np.bool_)
+        present[self.positions()] = True
+        return _pack_listed(present, _narrowed(self.values))
+
+
+Kept = bytes | SparseCounts
+"""A vector that is kept: squeezed and packed, or as it was read back, of which most are never asked for."""
+
+
+class PackedRows:
+    """Kept vectors of one width; an array to numpy, int64[rows, width], unpacked when it is asked for."""
+
+    def __init__(self, rows: tuple[Kept, ...], width: int) -> None:
+        """``rows`` as ``squeeze(pack(counts))``, or as they were read back."""
         self.rows, self.width = rows, width
 
-    def sparse(self, at: int) -> tuple[Counts, Counts]:
-        """Return positions and values of a row as `unpack_sparse` does."""
-        return unpack_sparse(expand(self.rows[at]), self.width)
+    def sparse(self, at: int) -> SparseCounts:
+        """Return a row as state has it."""
+        row = self.rows[at]
+        if isinstance(row, SparseCounts):
+            # As wide as those that are unpacked: the same counts are the same bytes of state.
+            step, values = (part.astype(np.int64, copy=False) for part in (row.step, row.values))
+            return SparseCounts(step, values, row.width, row.size or len(row.packed()))
+        packed = expand(row)
+        positions, values = unpack_sparse(packed, self.width)
+        return SparseCounts(np.diff(positions, prepend=0), values, self.width, len(packed))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, at: int) -> Counts:
-        return unpack(expand(self.rows[at]), self.width)
+        return kept_counts(self.rows[at], self.width)
 
     def __iter__(self) -> Iterator[Counts]:
         return (self[at] for at in range(len(self)))
@@ -132,31 +175,16 @@ class PackedRows:
         return np.array(list(self), dtype or np.int64).reshape(-1, self.width)
 
 
-@dataclass(frozen=True, slots=True)
-class SparseRows:
-    """Vectors of one width: of each the distances between the positions that count something, and their values."""
+def kept_counts(kept: Kept, width: int) -> Counts:
+    """Return a vector that was kept, int64[width]."""
+    if isinstance(kept, SparseCounts):
+        return kept.vector().astype(np.int64, copy=False)
+    return unpack(expand(kept), width)
 
-    rows: Sequence[tuple[Integers, Integers]]
-    width: int
 
-    def __iter__(self) -> Iterator[Integers]:
-        """Yield the vectors, in the type of their values."""
-        for step, values in self.rows:
-            counts = np.zeros(self.width, values.dtype)
-            counts[step.astype(np.int64).cumsum()] = values
-            yield counts
-
-    def packed(self) -> Iterator[bytes]:
-        """Yield each vector as ``pack`` packs it, without making it where few of its positions count."""
-        for step, values in self.rows:
-            present = np.zeros(self.width, np.bool_)
-            present[step.astype(np.int64).cumsum()] = True
-            if 2 * len(values) < self.width:
-                yield _pack_listed(present, _narrowed(values))
-            else:
-                counts = np.zeros(self.width, values.dtype)
-                counts[present] = values
-                yield pack(counts)
+def kept_packed(kept: Kept) -> bytes:
+    """Return a vector that was kept as ``pack`` packs it."""
+    return kept.packed() if isinstance(kept, SparseCounts) else expand(kept)
 
 
 def _narrowed(counts: Integers) -> Unsigned:

@@ -8,9 +8,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from stationkeeper.contracts.state import State, expand, squeeze
+from stationkeeper.contracts.state import State, squeeze
 from stationkeeper.contracts.times import UTC_ZONE, local_ms
-from stationkeeper.monitor.core.panes.packed import PackedRows, SparseRows, merge, pack, unpack
+from stationkeeper.monitor.core.panes.packed import (
+    Kept,
+    PackedRows,
+    SparseCounts,
+    kept_counts,
+    kept_packed,
+    merge,
+    pack,
+)
 from stationkeeper.monitor.core.panes.pane import HOUR_MS, Pane
 from stationkeeper.monitor.core.reference import Counts
 
@@ -32,7 +40,7 @@ _HEAD_BYTES = 120
 class RecentState(State, frozen=True, omit_defaults=True):
     """The remembered panes: heads int64[T, 5] and counts int64[T, width], which are `PackedRows` when just taken.
 
-    Read back, a head has a sixth number, how many counts are not zero, and the counts are `SparseRows`; in state of
+    Read back, a head has a sixth number, how many counts are not zero, and the counts are `SparseCounts`; in state of
     older builds the ``at`` and ``values`` of all panes stand behind each other.
     """
 
@@ -46,7 +54,8 @@ class RecentState(State, frozen=True, omit_defaults=True):
 class _Stretch:
     """One pane, or neighbours added up: clock units, rows, row numbers (-1: none), and the counts.
 
-    These are squeezed; ``size`` is what they take packed, which tells how much a stretch says whatever squeezes it.
+    These are squeezed, or as they were read back; ``size`` is what they take packed, which tells how much a stretch
+    says whatever squeezes it.
     """
 
     start: int
@@ -55,12 +64,18 @@ class _Stretch:
     first: int
     last: int
     size: int
-    counts: bytes
+    counts: Kept
 
     @classmethod
     def of(cls, head: tuple[int, int, int, int, int], packed: bytes) -> Self:
         """Return the stretch of a head as the state has it and of packed counts."""
         return cls(*head, len(packed) + _HEAD_BYTES, squeeze(packed))
+
+    @classmethod
+    def read_back(cls, head: tuple[int, int, int, int, int], counts: SparseCounts) -> Self:
+        """Return the stretch of a head and counts as the state has them."""
+        # Packed and squeezed once more, a tenth of a restore would go to panes that no onset reaches back to.
+        return cls(*head, counts.size + _HEAD_BYTES, counts) if counts.size else cls.of(head, counts.packed())
 
     @property
     def end(self) -> int:
@@ -147,30 +162,29 @@ class Recent:
         """Become what ``state`` was taken from, or its sparse form."""
         self._panes.clear()
         self._read.clear()
-        for head, packed in zip(state.heads.tolist(), self._rows(state), strict=True):
-            self._panes.append(_Stretch.of(tuple(head[:5]), packed))
+        for head, row in zip(state.heads.tolist(), self._rows(state), strict=True):
+            stretch = tuple(head[:5])
+            if isinstance(row, SparseCounts):
+                self._panes.append(_Stretch.read_back(stretch, row))
+            else:
+                self._panes.append(_Stretch.of(stretch, pack(row)))
         self._bytes = sum(one.size for one in self._panes)
 
-    def _rows(self, state: RecentState) -> Iterator[bytes]:
-        """The counts of each stretch of a state, packed."""
-        if isinstance(state.counts, SparseRows):
-            yield from state.counts.packed()
-            return
+    def _rows(self, state: RecentState) -> Iterator[Any]:
+        """The counts of each stretch of a state: vectors, or `SparseCounts`."""
         if state.counts is not None:
-            yield from map(pack, state.counts)
+            yield from state.counts
             return
         cuts = np.cumsum(state.heads[:, 5])[:-1]
         positions, values = np.split(state.at, cuts), np.split(state.values, cuts)
         for at, value, _ in zip(positions, values, state.heads, strict=False):
-            counts = np.zeros(self.width, np.int64)
-            counts[at] = value
-            yield pack(counts)
+            yield SparseCounts(np.diff(at, prepend=0), value, self.width)
 
     def _counts(self, one: _Stretch) -> Counts:
         """What a stretch counted; kept until the next pane, for one decision asks many times."""
         found = self._read.get(one.start)
         if found is None:
-            found = self._read[one.start] = unpack(expand(one.counts), self.width)
+            found = self._read[one.start] = kept_counts(one.counts, self.width)
         return found
 
     def _mergeable(self, now: int) -> int | None:
@@ -189,7 +203,7 @@ class Recent:
     def _merge(self, at: int) -> None:
         one, other = self._panes[at], self._panes[at + 1]
         head = one.start, other.end - one.start, one.rows + other.rows, one.first, other.last
-        made = _Stretch.of(head, merge(expand(one.counts), expand(other.counts), self.width))
+        made = _Stretch.of(head, merge(kept_packed(one.counts), kept_packed(other.counts), self.width))
         self._bytes += made.size - one.size - other.size
         self._panes[at] = made
         del self._panes[at + 1]

@@ -25,6 +25,9 @@ TIMEZONE_VERSION = 3
 PAIRS_VERSION = 2
 """Version of the JSON of a reference with pairs: an older release would lay out its panes without them."""
 
+HOURS_VERSION = 4
+"""Version of the JSON of a reference whose counts by hour take one or two bytes: an older release expects four."""
+
 HOURS_OF_WEEK = 168
 """Strata of a week, Monday 0:00 of the time zone first: day and night, working days and weekends are the rhythms that
 most traffic has (STATISTICS.md, section 2.8)."""
@@ -55,11 +58,11 @@ class ReferenceSubject:
     an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
     the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
     unknown. ``phi_within_days`` float64[L] is the part of phi that the floor does not carry, that within days, where
-    days move independently; else empty. ``strata`` int64[S, cells], or int32 as read from a file, are counts by hour of
-    the week (S = 168) or of the day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time
-    order, 0 where unknown. ``grid`` int64[cells] is the coarse cell of each cell, missing alone in the last, ``rows``
-    the effective rows behind the
-    counts and ``inflation`` the largest phi, at least 1. ``pair`` says of which two features a joint subject is.
+    days move independently; else empty. ``strata`` int64[S, cells], or as few bytes each as a file holds, are counts by
+    hour of the week (S = 168) or of the day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in
+    time order, 0 where unknown. ``grid`` int64[cells] is the coarse cell of each cell, missing alone in the last,
+    ``rows`` the effective rows behind the counts and ``inflation`` the largest phi, at least 1. ``pair`` says of which
+    two features a joint subject is.
     """
 
     name: str
@@ -85,8 +88,8 @@ class ReferenceSubject:
 
     def __post_init__(self) -> None:
         # Asked for some fifteen times by what is built from a subject.
-        object.__setattr__(self, "rows", int(self.counts.sum()))
-        object.__setattr__(self, "inflation", max(1.0, float(self.phi.max())) if len(self.phi) else 1.0)
+        object.__setattr__(self, "rows", int(np.add.reduce(self.counts)))
+        object.__setattr__(self, "inflation", max(1.0, *self.phi.tolist()) if len(self.phi) else 1.0)
 
     @property
     def grid(self) -> Integers:
@@ -145,9 +148,11 @@ def cut_grids(subjects: Sequence[ReferenceSubject]) -> None:
     mass = np.zeros((len(numeric), max((len(subject.counts) - 1 for subject in numeric), default=0)))
     for row, subject in zip(mass, numeric, strict=True):
         row[: len(subject.counts) - 1] = subject.counts[:-1]
-    for row, subject in zip(rank_grid(mass), numeric, strict=True):
+    grids = np.pad(rank_grid(mass), ((0, 0), (0, 1)))
+    for row, subject in zip(grids, numeric, strict=True):
+        grid = row[: len(subject.counts)]
         # Missing by itself: a rise of nulls must not hide in the cell of large numbers.
-        grid = np.append(row[: len(subject.counts) - 1], row[len(subject.counts) - 2] + 1)
+        grid[-1] = grid[-2] + 1
         object.__setattr__(subject, "_grid", grid)
 
 
@@ -328,19 +333,27 @@ def joint_subject(
     )
 
 
-def in_season(subject: ReferenceSubject, rows: Counts) -> ReferenceSubject:
-    """Return the subject with the counts of its strata mixed as ``rows`` int64[strata] came from them.
+def in_season(subjects: Sequence[ReferenceSubject], rows: Counts) -> list[ReferenceSubject]:
+    """Return subjects with the counts of their strata mixed as ``rows`` int64[strata] came from them.
 
     The counts sum to the effective rows of the mixture, 1 / sum(w^2 / n) for shares w of strata of n rows. Without
-    strata, or rows, the subject as it is. By hand: strata of 8 + 2 and 2 + 8 mixed one to one give 10 + 10.
+    as many strata, or rows, a subject as it is. By hand: strata of 8 + 2 and 2 + 8 mixed one to one give 10 + 10.
     """
-    if not len(subject.strata) or not rows.any():
-        return subject
     # Those that rows came from alone: a window of an hour has one or two of 168.
     came = np.flatnonzero(rows)
-    strata, share = subject.strata[came], rows[came] / rows.sum()
-    sizes = np.maximum(strata.sum(axis=1), 1)
+    seasonal = [subject for subject in subjects if len(subject.strata) == len(rows)] if len(came) else []
+    if not seasonal:
+        return list(subjects)
+    # All in one pass: alone, each takes as long as twenty together.
+    cells = np.array([subject.strata.shape[1] for subject in seasonal])
+    begins = np.cumsum(cells) - cells
+    strata = np.concatenate([subject.strata[came] for subject in seasonal], axis=1, dtype=np.int64)
+    sizes = np.maximum(np.add.reduceat(strata, begins, axis=1), 1)
+    share = (rows[came] / rows.sum())[:, None]
     # Not the plain sum: a stratum of few rows that much traffic comes from makes the whole uncertain.
-    effective = 1.0 / float((share**2 / sizes).sum())
-    mixed = (share / sizes) @ strata * effective
-    return replace(subject, counts=np.round(mixed).astype(np.int64))
+    weights = share / sizes / (share**2 / sizes).sum(axis=0)
+    mixed = np.round((strata * np.repeat(weights, cells, axis=1)).sum(axis=0)).astype(np.int64)
+    made = [replace(subject, counts=mine) for subject, mine in zip(seasonal, np.split(mixed, begins[1:]), strict=True)]
+    cut_grids(made)
+    by_name = {subject.name: subject for subject in made}
+    return [by_name.get(subject.name, subject) for subject in subjects]

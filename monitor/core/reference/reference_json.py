@@ -30,6 +30,7 @@ from stationkeeper.monitor.core.reference.outcome_sums import CLASSES, OutcomeSu
 from stationkeeper.monitor.core.reference.pairs import GROUPS, Codes, Pair, PairSide
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
+    HOURS_VERSION,
     PAIRS_VERSION,
     TIMEZONE_VERSION,
     Kind,
@@ -64,6 +65,10 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
 
+# How counts by hour are stored, by the bytes of each: few rows an hour fall in one cell, and a byte is read in a
+# seventh of the time of four.
+_HOUR_COUNTS = {1: "u1", 2: "<u2", 4: "<i4"}
+
 # How the groups of a pair's feature are written.
 _DIGITS = frozenset(map(str, range(GROUPS)))
 
@@ -78,6 +83,8 @@ def dump(reference: Reference) -> str:
     # Beside the document, as the version would change the digest, and a zone without strata must not.
     if reference.timezone != UTC_ZONE:
         document |= {"schema_version": TIMEZONE_VERSION, "timezone": reference.timezone}
+    if any(_hour_bytes(subject) < 4 for subject in reference.watched):
+        document["schema_version"] = HOURS_VERSION
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
@@ -113,9 +120,9 @@ def load(text: str | bytes) -> Reference:
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     # Any number of a later release, so that it is told as such.
     version = top.whole("schema_version", 1, MAX_COUNT)
-    if version > TIMEZONE_VERSION:
+    if version > HOURS_VERSION:
         raise InvalidReference(
-            f"reference.schema_version: {version}, this release reads up to {TIMEZONE_VERSION}; "
+            f"reference.schema_version: {version}, this release reads up to {HOURS_VERSION}; "
             "upgrade Stationkeeper or profile again"
         )
     rows = top.items("subjects", MAX_SUBJECTS)
@@ -254,10 +261,22 @@ def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
         document["day_floor"] = float(f"{subject.day_floor:.{_FLOOR_DIGITS}g}")
     # Compressed: 168 hours of 256 cells are 170 kB of mostly small numbers, some forty times the rest of a subject.
     if len(subject.strata):
+        size = _hour_bytes(subject)
         # zlib's own default, as for the sums.
-        packed = zlib.compress(subject.strata.astype("<i4").tobytes(), 6)
+        packed = zlib.compress(subject.strata.astype(_HOUR_COUNTS[size]).tobytes(), 6)
         document["strata"] = {"hours": len(subject.strata), "counts": base64.b64encode(packed).decode()}
+        # Left out where four, as builds before wrote it.
+        if size < 4:
+            document["strata"]["bytes"] = size
     return document
+
+
+def _hour_bytes(subject: ReferenceSubject) -> int:
+    """Bytes of each count by hour, as few as hold the largest; four where there are none."""
+    if not subject.strata.size:
+        return 4
+    largest = int(subject.strata.max())
+    return 1 if largest < 1 << 8 else 2 if largest < 1 << 16 else 4
 
 
 def _subject(fields: "Fields", salt: str) -> ReferenceSubject:
@@ -352,7 +371,10 @@ def _cells(fields: "Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cells
 
 def _strata(fields: "Fields", cells: int) -> Counts:
     hours = fields.whole("hours", 1, HOURS_OF_WEEK)
-    size = hours * cells * 4
+    each = fields.whole("bytes", 1, 4) if fields.has("bytes") else 4
+    if each not in _HOUR_COUNTS:
+        raise InvalidReference(f"{fields.path}.bytes: {each}, must be one of {', '.join(map(str, _HOUR_COUNTS))}")
+    size = hours * cells * each
     try:
         # Base64 takes 4/3 of what zlib cannot shrink and a few bytes: a text that is longer is no such counts.
         packed = base64.b64decode(fields.text("counts", longest=2 * size + 1_024), validate=True)
@@ -362,10 +384,10 @@ def _strata(fields: "Fields", cells: int) -> Counts:
         raise InvalidReference(f"{fields.path}.counts: not compressed base64 ({error}); profile again") from error
     if len(raw) != size:
         raise InvalidReference(
-            f"{fields.path}.counts: holds {len(raw)} bytes, {hours} hours x {cells} cells need {size}"
+            f"{fields.path}.counts: holds {len(raw)} bytes, {hours} hours x {cells} cells of {each} need {size}"
         )
-    # As it was stored, without a copy: of 200 features by hour of the week 26 MB, as int64 twice that.
-    return np.frombuffer(raw, "<i4").reshape(hours, cells)
+    # As it was stored, without a copy: of 200 features by hour of the week 7 to 26 MB, as int64 52.
+    return np.frombuffer(raw, _HOUR_COUNTS[each]).reshape(hours, cells)
 
 
 def _timezone(fields: "Fields") -> str:

@@ -13,7 +13,7 @@ def test_every_chart_is_the_one_of_its_subject():
     for chart in watch.charts():
         alone = watch.chart(chart.subject)
         assert (alone.rows, alone.evidence, alone.state) == (chart.rows, chart.evidence, SubjectState.STEADY)
-        assert watch.compared(chart.subject) is REFERENCE.by_name[chart.subject]
+        assert chart.compared is REFERENCE.by_name[chart.subject]
 
 
 def test_an_incident_shows_the_rows_since_its_onset():

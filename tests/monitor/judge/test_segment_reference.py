@@ -113,7 +113,7 @@ def test_a_chart_compares_a_night_with_nights(reference: Reference):
     watch = Watch(reference, settings=WatchSettings(budget=parse_budget("1 per 30 days"), window=4 * HOUR_MS))
     assert judged(watch, panes(reference, 20 * DAY_MS, 0.2, seed=5, level=0.0)) == []
     chart = watch.chart("amount")
-    night = watch.compared("amount")
+    night = chart.compared
     pooled = measure(reference.by_name["amount"], watch.window.counts[reference.layout["amount"].histogram])
     # N(-.8, 1) against an even mixture with N(.8, 1): half of 2 Phi(.8) - 1 would seem to have moved, 28.8 %.
     assert pooled["tv"].value == pytest.approx(0.288, abs=0.02)
@@ -132,7 +132,7 @@ def test_strata_mix_by_hand():
     strata = np.zeros((2, made.cells.count), np.int64)
     strata[:, :2] = [[8, 2], [2, 8]]
     two = replace(made, strata=strata)
-    assert in_season(two, np.array([1, 1])).counts[:2].tolist() == [10, 10]
-    assert in_season(two, np.array([5, 0])).counts[:2].tolist() == [8, 2]
-    assert in_season(two, np.zeros(2, np.int64)) is two
-    assert in_season(made, np.array([1])) is made
+    assert in_season([two], np.array([1, 1]))[0].counts[:2].tolist() == [10, 10]
+    assert in_season([two], np.array([5, 0]))[0].counts[:2].tolist() == [8, 2]
+    assert in_season([two], np.zeros(2, np.int64))[0] is two
+    assert in_season([made], np.array([1]))[0] is made

@@ -7,10 +7,13 @@ from typing import Any, cast
 from stationkeeper.contracts.messages import SubjectState, SubjectType
 from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.status.model import ModelView, _severity
+from tests.monitor.core.streams import bank, reference_of
+
+SUBJECT = reference_of(bank(100)).subjects[0]
 
 
 def chart(state: SubjectState, effect: float, evidence: float = 20.0) -> Chart:
-    return Chart("x", SubjectType.FEATURE, state, 900, 0, effect, 0.01, evidence, 16.0, {}, {})
+    return Chart("x", SubjectType.FEATURE, state, 900, 0, effect, 0.01, evidence, 16.0, {}, {}, SUBJECT)
 
 
 def test_a_small_move_of_what_the_model_rests_on_is_above_a_large_one_of_what_it_hardly_reads():

@@ -21,6 +21,14 @@ def test_the_draws_of_two_plans_differ():
     assert PLAN.key != DetectorPlan("fraud", "3", "country=de", (AMOUNT, COUNTRY), 1e-3).key
 
 
+@pytest.mark.parametrize("kind", ["<u1", "<u2", "<i4"])
+def test_hours_in_few_bytes_are_summed_whole(kind: str):
+    full = np.full((168, 3), np.iinfo(kind).max, kind)
+    reference = DetectorPlan("m", "1", "", (PlannedSubject("x", "categorical", full),), 1.0).reference()
+    assert reference.dtype == np.dtype(np.int64)
+    assert reference.tolist() == [168 * int(np.iinfo(kind).max)] * 3
+
+
 def test_other_numbers_of_strata_are_refused():
     with pytest.raises(ValueError, match="same number of strata"):
         DetectorPlan("m", "1", "", (AMOUNT, PlannedSubject("x", "numeric", np.array([[1, 1]]))), 1e-3)

@@ -4,7 +4,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.panes.packed import SparseRows, merge, pack, unpack, unpack_sparse
+from stationkeeper.contracts.state import squeeze
+from stationkeeper.monitor.core.panes.packed import (
+    PackedRows,
+    SparseCounts,
+    kept_counts,
+    kept_packed,
+    merge,
+    pack,
+    unpack,
+    unpack_sparse,
+)
 
 _EDGES = [0, 1, 14, 15, 16, 17, 254, 255, 256, 269, 270, 271, 272, 65_534, 65_535, 65_536, 65_806, 2**32, 2**63 - 1]
 _ANY = st.one_of(st.sampled_from(_EDGES), st.integers(0, 20), st.integers(-(2**63), 2**63 - 1))
@@ -34,8 +44,13 @@ def test_merging_packed_vectors_packs_their_sum(values: list[tuple[int, int]], z
 def test_a_sparse_vector_packs_as_the_vector_itself(values: list[int], zeros: int) -> None:
     counts = np.array([*([0] * zeros), *values, *([0] * zeros)], np.int64)
     at = np.flatnonzero(counts)
-    rows = SparseRows([(np.diff(at, prepend=0), counts[at])], len(counts))
-    assert list(rows.packed()) == [pack(one) for one in rows] == [pack(counts)]
+    sparse = SparseCounts(np.diff(at, prepend=0), counts[at], len(counts), len(pack(counts)))
+    assert sparse.packed() == pack(sparse.vector()) == pack(counts)
+    for kept in (sparse, squeeze(pack(counts))):
+        read = PackedRows((kept,), len(counts)).sparse(0)
+        assert (read.positions().tolist(), read.values.tolist()) == (at.tolist(), counts[at].tolist())
+        assert (kept_packed(kept), read.size) == (pack(counts), sparse.size)
+        np.testing.assert_array_equal(kept_counts(kept, len(counts)), counts)
 
 
 def test_bytes_by_hand() -> None:

@@ -12,12 +12,16 @@ METHOD = reference_of(bank(1_000)).by_name["method"]
 
 
 def test_hours_are_mixed_as_the_traffic_came_from_them_by_hand() -> None:
-    subject = replace(METHOD, strata=np.array([[8, 2], [2, 8]]))
-    assert in_season(subject, np.array([5, 5])).counts.tolist() == [10, 10]
+    subject = replace(METHOD, name="seasonal", strata=np.array([[8, 2], [2, 8]]))
+    lonely = replace(METHOD, name="lonely", strata=np.array([[9, 1, 0], [1, 0, 0]]))
+    # The second one by hand: 1 / (1 / 40 + 1 / 4) rows of .95, .05 and 0. One without hours stays.
+    mixed = in_season([subject, METHOD, lonely], np.array([5, 5]))
+    assert [one.counts.tolist() for one in (mixed[0], mixed[2])] == [[10, 10], [3, 0, 0]]
+    assert mixed[1] is METHOD
     # All of it from the first hour: that hour as it was counted.
-    assert in_season(subject, np.array([7, 0])).counts.tolist() == [8, 2]
-    assert in_season(subject, np.array([0, 0])) is subject
-    assert in_season(METHOD, np.array([5, 5])) is METHOD
+    assert in_season([subject], np.array([7, 0]))[0].counts.tolist() == [8, 2]
+    for rows in ([0, 0], [5, 5, 5]):
+        assert in_season([subject], np.array(rows))[0] is subject
 
 
 def test_missing_is_a_coarse_cell_of_its_own() -> None:

@@ -26,6 +26,7 @@ from stationkeeper.monitor.core.reference import (
 from stationkeeper.monitor.core.reference.cells import MAX_NAME
 from stationkeeper.monitor.core.reference.json_fields import Fields, read_together
 from stationkeeper.monitor.core.reference.outcome_sums import CLASSES
+from stationkeeper.monitor.core.reference.reference import HOURS_VERSION
 from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES
 from tests.monitor.core.streams import bank, reference_of
 
@@ -285,6 +286,25 @@ def test_hours_of_the_week_must_fill_their_cells() -> None:
     strata = {"hours": 24, "counts": base64.b64encode(zlib.compress(bytes(8))).decode()}
     with pytest.raises(InvalidReference, match="holds 8 bytes, 24 hours"):
         load(broken(["subjects", 0, "strata"], strata))
+
+
+@pytest.mark.parametrize(("largest", "size"), [(1, 1), (255, 1), (256, 2), (65_535, 2), (65_536, 4)])
+def test_hours_take_as_few_bytes_as_hold_their_counts_and_four_are_read_by_older_builds(
+    largest: int, size: int
+) -> None:
+    first, *others = REFERENCE.subjects
+    strata = np.arange(24 * first.cells.count).reshape(24, -1) % 2 * largest
+    text = dump(replace(REFERENCE, subjects=(replace(first, strata=strata), *others)))
+    read, document = load(text), json.loads(text)
+    assert read.subjects[0].strata.tolist() == strata.tolist()
+    assert (read.digest, dump(read)) == (REFERENCE.digest, text)
+    assert (document["schema_version"] == HOURS_VERSION) == (size < 4)
+    stored = document["subjects"][0]["strata"]
+    assert stored.get("bytes", 4) == size
+    raw = zlib.decompress(base64.b64decode(stored["counts"]))
+    assert raw == strata.astype(f"<u{size}").tobytes()
+    with pytest.raises(InvalidReference, match=r"strata\.bytes: 3, must be one of 1, 2, 4"):
+        load(broken(["subjects", 0, "strata"], {**stored, "bytes": 3}))
 
 
 def test_a_number_that_no_float_holds_is_refused() -> None:
