@@ -1,7 +1,7 @@
 """Restore a judge of many models from its topics, in memory and on a real broker, and count what it writes a pane.
 
-``python -m benchmarks restore [--models 50] [--features 200] [--strata 1 168] [--broker]``. One model runs through its
-panes; its state stands for that of the others, under their names. Three times are told: reading back and decoding the
+``python -m benchmarks restore [--models 50] [--features 200] [--strata 1 168] [--drawn] [--broker]``. One model runs through
+its panes; its state stands for that of the others, under their names. Three times are told: reading back and decoding the
 state (before a record is processed), reading the panes since the checkpoints again, and building the tables of every
 detector, which follow from the references and are made when a model's first pane closes.
 """
@@ -51,12 +51,16 @@ def table(features: int, rows: int, seed: int) -> dict[str, Any]:
     return out | {"score": np.round(rng.beta(1, 4, rows), 6)}
 
 
-def made_reference(features: int, strata: int) -> Reference:
-    """A reference of 20 000 rows; with ``strata`` its cells are known by hour."""
+def made_reference(features: int, strata: int, *, drawn: bool = False) -> Reference:
+    """A reference of 20 000 rows; with ``strata`` its cells are known by hour: all alike, or ``drawn`` by chance."""
     made = profile(table(features, 20_000, 1), model=FIRST, version="1", prediction="score", salt="benchmark")
     if strata < 2:
         return made
-    subjects = [replace(s, strata=np.repeat(-(-s.counts[None, :] // strata), strata, axis=0)) for s in made.subjects]
+    hours = [np.repeat(-(-s.counts[None, :] // strata), strata, axis=0) for s in made.subjects]
+    if drawn:
+        rng = np.random.default_rng(2)
+        hours = [rng.poisson(s.counts / strata, (strata, len(s.counts))) for s in made.subjects]
+    subjects = [replace(s, strata=mine) for s, mine in zip(made.subjects, hours, strict=True)]
     return replace(made, subjects=tuple(subjects))
 
 
@@ -287,6 +291,7 @@ def main() -> None:
     parser.add_argument(
         "--strata", type=int, nargs="*", default=[1, 168], help="hours by which the reference knows its cells"
     )
+    parser.add_argument("--drawn", action="store_true", help="hours differ by chance, as those of life do")
     parser.add_argument("--panes", type=int, default=60)
     parser.add_argument("--broker", action="store_true", help="also on a local Apache Kafka")
     given = parser.parse_args()
@@ -294,7 +299,7 @@ def main() -> None:
     found = []
     for strata in given.strata:
         topics = Topics("restore")
-        reference = made_reference(given.features, strata)
+        reference = made_reference(given.features, strata, drawn=given.drawn)
         ran = one_model(topics, reference, given.features, given.panes)
         print(f"{given.models} models x {given.features} features, {strata} strata, vector of {len(reference.layout)}")
         print(f"judge-state, one model: {ran.a_pane / 1e3:.0f} kB a pane of {FLUSHES} flushes")
@@ -302,7 +307,8 @@ def main() -> None:
             found.append(measure(world, topics, reference, ran, given.models, strata))
             print(found[-1], flush=True)
     every = [asdict(one) | {"cpu_s": one.cpu_s} for one in found]
-    save("restore", {"models": given.models, "features": given.features, "restores": every})
+    name = "restore-drawn" if given.drawn else "restore"
+    save(name, {"models": given.models, "features": given.features, "restores": every})
 
 
 if __name__ == "__main__":
