@@ -1,9 +1,9 @@
 """Restore a judge of many models from its topics, in memory and on a real broker, and count what it writes a pane.
 
-``python -m benchmarks restore [--models 50] [--features 200] [--strata 1 168] [--drawn] [--broker]``. One model runs through
-its panes; its state stands for that of the others, under their names. Three times are told: reading back and decoding the
-state (before a record is processed), reading the panes since the checkpoints again, and building the tables of every
-detector, which follow from the references and are made when a model's first pane closes.
+``python -m benchmarks restore [--models 50] [--features 200] [--strata 1 168] [--drawn] [--broker]``. One model runs
+through its panes; its state stands for that of the others, under their names. Three times are told: reading back and
+decoding the state (before a record is processed), reading the panes since the checkpoints again, and building the
+tables of every detector, which follow from the references and are made when a model's first pane closes.
 """
 
 import argparse
