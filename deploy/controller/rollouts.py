@@ -11,7 +11,7 @@ from stationkeeper.deploy.core.admission import advance, note_proven
 from stationkeeper.deploy.core.minutes import MinuteBook
 from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
 from stationkeeper.deploy.core.policy import Policy
-from stationkeeper.deploy.core.queries import QueryAnswer, aged
+from stationkeeper.deploy.core.queries import QueryAnswer, resumed
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import answered, close_minute, compared, tick
 from stationkeeper.deploy.core.split import as_served
@@ -59,8 +59,7 @@ class Rollouts:
     def resume(self, rollout: Rollout) -> None:
         """Go on from the last record of a model; raises ``ValidationError`` where its memory cannot be read."""
         state = memory(rollout)
-        # How long nobody asked is not known: what a query said before is no word on the minutes that come now.
-        self.records[rollout.model] = remember(rollout, aged(state)) if state.asked else rollout
+        self.records[rollout.model] = remember(rollout, resumed(state)) if state.asked else rollout
         self._before[rollout.model] = state.taken
         if rollout.phase is not Phase.STEADY:
             self._books[rollout.model] = MinuteBook.resume(state.open)

@@ -55,9 +55,9 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         if query is None:
             continue
         said, before = outcome(answer, query), _answer(state, name, query) or LastAnswer()
-        # Failures of before a pause stand in no row with one of now: deploy may have been away for a night.
-        failed = before.failed if before.closed <= _FRESH_MINUTES else 0
-        # What could not be measured neither adds to a row of failures nor ends it.
+        # What could not be measured neither adds to a row of failures nor ends it; nor do minutes that close, as a
+        # backlog closes hundreds between two answers that are a minute apart.
+        failed = before.failed
         if said is QueryOutcome.FAILED:
             failed += 1
         elif said is QueryOutcome.SUCCESSFUL:
@@ -72,10 +72,19 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
     return state.model_copy(update={"asked": asked})
 
 
-def aged(state: Controller, minutes: int = _FRESH_MINUTES + 1) -> Controller:
-    """Return the memory with that many minutes closed since its answers; left out, none says anything of now."""
-    asked = {name: last.model_copy(update={"closed": last.closed + minutes}) for name, last in state.asked.items()}
+def aged(state: Controller) -> Controller:
+    """Return the memory with one minute more closed since its answers."""
+    asked = {name: last.model_copy(update={"closed": last.closed + 1}) for name, last in state.asked.items()}
     return state.model_copy(update={"asked": asked}) if asked else state
+
+
+def resumed(state: Controller) -> Controller:
+    """Return the memory as one goes on from it who does not know for how long nobody asked.
+
+    No answer says anything of now, and failures of before stand in no row with one of now: it may have been a night.
+    """
+    old = {"closed": _FRESH_MINUTES + 1, "failed": 0}
+    return state.model_copy(update={"asked": {name: last.model_copy(update=old) for name, last in state.asked.items()}})
 
 
 def _answer(state: Controller, name: str, query: QueryPolicy) -> LastAnswer | None:

@@ -54,7 +54,7 @@ def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition
     # A replay after a restart brings minutes again; weighed twice they would be evidence twice.
     if minute.end <= state.clock:
         return Transition(rollout)
-    state = aged(state.model_copy(update={"clock": minute.end}), 1)
+    state = aged(state.model_copy(update={"clock": minute.end}))
     if rollout.phase in _RUNNING and rollout.canary:
         state = weigh(state, minute, rollout.champion, rollout.canary, policy)
         state = _settle(state, minute, rollout)

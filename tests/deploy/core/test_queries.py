@@ -11,7 +11,7 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.core.moves import Phase
 from stationkeeper.deploy.core.policy import Action, Policy, QueryPolicy
 from stationkeeper.deploy.core.promotion import risks
-from stationkeeper.deploy.core.queries import QueryAnswer, aged, failing, noted, outcome, unanswered
+from stationkeeper.deploy.core.queries import QueryAnswer, failing, noted, outcome, resumed, unanswered
 from stationkeeper.deploy.core.reasons import Reason
 from stationkeeper.deploy.core.rollout import answered, compared
 from stationkeeper.deploy.core.state import memory
@@ -116,14 +116,25 @@ def test_minutes_of_a_backlog_take_no_step_and_promote_nobody_by_the_answer_befo
 def test_failures_of_before_a_pause_stand_in_no_row_with_one_after_it():
     rules = policy(failures=3)
     rollout, _ = play(rules, [BAD, BAD])
-    away = aged(memory(rollout))
-    assert away.asked["checkouts"].failed == 2
+    away = resumed(memory(rollout))
     assert noted(away, rules, {"checkouts": BAD}).asked["checkouts"].failed == 1
     assert noted(memory(rollout), rules, {"checkouts": BAD}).asked["checkouts"].failed == 3
     # Nor do they act by themselves under a policy that takes fewer.
     strict = policy(failures=1)
     assert [action for action, _ in failing(memory(rollout), strict)] == ["roll_back"]
     assert list(failing(away, strict)) == []
+
+
+def test_failures_add_up_while_a_backlog_closes_minutes_between_two_answers():
+    rules = replace(policy(failures=3), step_ms=200 * MINUTE)
+    rollout, _ = play(rules, [GOOD] * 8)
+    for index in range(9, 29, 10):
+        rollout = answered(rollout, rules, {"checkouts": BAD}).rollout
+        records, audits = drive(rollout, rules, range(index, index + 10), rng=np.random.default_rng(3))
+        rollout = records[-1]
+        assert audits == []
+    moved = answered(rollout, rules, {"checkouts": BAD})
+    assert (moved.rollout.phase, moved.deployments[0].evidence["code"]) == (Phase.STEADY, "query_failed")
 
 
 def test_an_answer_is_to_the_query_that_was_asked_and_not_to_the_next_of_its_name():
