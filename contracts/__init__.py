@@ -5,6 +5,6 @@ State: none. Invariant: what is written today is read by the next build: fields 
 metrics, reasons and log events are closed lists in one file each, and documents are generated from them
 (scripts/docs).
 Read `messages`, `topics` and `wire` (what Kafka carries), `codes`, `metrics` and `log_events` (the closed lists),
-`status` and `model_status` (what people see), then `identity`, `times`, `column`, `settings`, `state`, `plugins`,
-`masking`.
+`status` and `model_status` (what people see), `labels` (what late labels say), then `identity`, `times`, `column`,
+`settings`, `state`, `plugins`, `masking`.
 """

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive, Settings
-from stationkeeper.contracts.times import UTC_ZONE, Absence, check_day, check_timezone, format_duration
+from stationkeeper.contracts.times import UTC_ZONE, check_day, check_timezone, format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from stationkeeper.contracts.column import Integers, same_class
-from stationkeeper.contracts.times import Absence, absence_age, complete_share, delay_edges
+from stationkeeper.contracts.labels.delay import Absence, absence_age, complete_share, delay_edges
 
 # Chosen: enough to recognise a column by, few enough for one line.
 _SHOWN = 10

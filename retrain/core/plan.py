@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
 from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.core.selection import ActionLabels, shut_actions, shut_words
+from stationkeeper.retrain.core.selection import shut_words
 
 # Retraining on broken or wrongly joined data would teach the fault; a recovery needs no cure.
 _NOT_CURED_BY_TRAINING = frozenset({VerdictKind.DATA_QUALITY, VerdictKind.TRAIN_SERVE_SKEW, VerdictKind.RECOVERED})

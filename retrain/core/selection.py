@@ -10,16 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
 from stationkeeper.retrain.core.measures import Flags, Floats
 from stationkeeper.retrain.core.segments import Texts
-
-EXPECTED = 10
-"""Labels that an action's rows would have at the share of the action most labels come from, below which nothing is said
-of it, chosen: where ten are due, chance leaves at most one in one of two thousand cases."""
-
-LEAST = 0.1
-"""An action with less than this part of those labels is shut, chosen: some labels come all the same (a customer calls
-about a blocked payment), and at a half an action that is merely labelled later would count."""
 
 MOST_UNDRAWN = 0.05
 """The share of labelled rows since the change that may lack their probability and count as one row each. Chosen as
@@ -32,15 +25,6 @@ a selection by scores (``monitor.core.performance.label_delay``)."""
 GROUPS, RUNS = 16, 8
 """Score groups of equally many rows, as many as the monitor has, and runs of rows in time within which they are
 compared, chosen: while traffic drifts, a day without labels moves the scores of the labelled, and is no selection."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActionLabels:
-    """The matured rows of one action, and how many of them have a label."""
-
-    action: str
-    rows: int
-    labelled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +67,6 @@ def shut_words(shut: Sequence[ActionLabels]) -> str:
     """Return which actions get no label, as plans, gates and cards tell it."""
     each = ", ".join(f"{one.labelled} of {one.rows} rows of {one.action!r}" for one in shut)
     return f"labels come for some actions rather than others, so that the labelled are not like all: {each}"
-
-
-def shut_actions(actions: Sequence[ActionLabels]) -> tuple[ActionLabels, ...]:
-    """Return the actions whose rows never get a label, most rows first.
-
-    Measured by the action that most labels come from: where some of a stream are labelled and a few reviewed in full,
-    the stream is not shut. By hand: 900 of 1 000 approved payments have one and 3 of 200 blocked ones, where 180 were
-    due and 18 would do.
-    """
-    most = max(actions, key=lambda one: (one.labelled, one.action), default=None)
-    best = most.labelled / most.rows if most is not None and most.labelled >= EXPECTED else 0.0
-    found = [one for one in actions if best * one.rows >= EXPECTED and one.labelled <= LEAST * best * one.rows]
-    return tuple(sorted(found, key=lambda one: (-one.rows, one.action)))
 
 
 def count_actions(actions: Texts, labelled: Flags) -> list[ActionLabels]:

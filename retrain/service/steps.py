@@ -11,8 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.contracts.messages import Candidate
-from stationkeeper.contracts.times import Absence, to_ms
+from stationkeeper.contracts.times import to_ms
 from stationkeeper.events import Form
 from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
 from stationkeeper.retrain.core.gate import GateVerdict

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from stationkeeper.contracts.times import Absence
+from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.retrain.core.labels import age_of_absence, positive_texts
 from stationkeeper.retrain.core.plan import AbsentLabels, LabelStatistics
-from stationkeeper.retrain.core.selection import ActionLabels, shut_actions
 from stationkeeper.retrain.snapshot.events import ACTION, LABEL, LABEL_TIME, TIME
 
 MATURITY_QUANTILE = 0.99

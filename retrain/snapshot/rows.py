@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from stationkeeper.contracts.times import Absence
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.labels import negative_text

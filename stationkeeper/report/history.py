@@ -15,11 +15,11 @@ from stationkeeper.explain.lineage import read_records, read_references
 from stationkeeper.monitor.core.charts import FEW_ROWS, measure
 from stationkeeper.monitor.core.performance import (
     LabelSelection,
+    actions_without_labels,
     every_measure,
     label_selection,
     reference_classes,
     share_sequence,
-    shut_actions,
 )
 from stationkeeper.monitor.core.reference import (
     AssignedRows,
@@ -156,7 +156,7 @@ class History:
         found = {
             name: AssignedRows.of(OutcomeSums.unpack(sums)) for name, sums in self.actions.get(version, {}).items()
         }
-        return label_selection(found, {one.action for one in shut_actions(found)})
+        return label_selection(found, {one.action for one in actions_without_labels(found)})
 
 
 def _during(case: Moved, counts: dict[int, Counts]) -> Counts | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stationkeeper.config import Config, ConfigError, load
-from stationkeeper.contracts.times import Absence
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.process.wiring import retrain_stage
 
 MODEL = {"predictions": "fraud.predictions"}

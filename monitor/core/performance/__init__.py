@@ -57,9 +57,8 @@ from stationkeeper.monitor.core.performance.recent_outcomes import (
 from stationkeeper.monitor.core.performance.segment_gaps import RATES, SegmentGap, segment_gaps
 from stationkeeper.monitor.core.performance.selection import (
     LabelSelection,
-    UnlabelledAction,
+    actions_without_labels,
     label_selection,
-    shut_actions,
 )
 
 __all__ = [
@@ -90,8 +89,8 @@ __all__ = [
     "PerformanceState",
     "RecentOutcomes",
     "SegmentGap",
-    "UnlabelledAction",
     "ValueMatrix",
+    "actions_without_labels",
     "class_names",
     "delayed_counts",
     "estimate",
@@ -112,6 +111,5 @@ __all__ = [
     "refuted",
     "segment_gaps",
     "share_sequence",
-    "shut_actions",
     "split_errors",
 ]

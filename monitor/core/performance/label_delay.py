@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.column import Integers
-from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.contracts.state import State
-from stationkeeper.contracts.times import (
+from stationkeeper.contracts.labels.delay import (
     COMPLETE,
     WATCHED,
     Absence,
@@ -18,6 +16,8 @@ from stationkeeper.contracts.times import (
     complete_share,
     delay_edges,
 )
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.reasons import Cause, Check

@@ -1,9 +1,8 @@
 """Labels that what was done upon the answer keeps away: whose, and measures that weigh those that came for the others.
 
 A blocked payment is never seen to be honest. Where the action was drawn by chance and its probability is known, each
-labelled row stands for 1 / probability rows like it (Horvitz and Thompson 1952). ``retrain.core.selection`` has the
-same rules for training; rooms do not import each other. What is weighed is shown and never judged: weights are
-estimates of few rows, and a detector that bets on them would keep no promise.
+labelled row stands for 1 / probability rows like it (Horvitz and Thompson 1952). What is weighed is shown and never
+judged: weights are estimates of few rows, and a detector that bets on them would keep no promise.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,16 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
 from stationkeeper.monitor.core.performance.measures import Measure, weighted_measures
 from stationkeeper.monitor.core.reference import CHANCE_OCTAVES, AssignedRows, Counts
-
-EXPECTED = 10
-"""Labels that an action's rows would have at the share of the action most labels come from, below which nothing is said
-of it, chosen: where ten are due, chance leaves at most one in one of two thousand cases."""
-
-LEAST = 0.1
-"""An action with less than this part of those labels is shut, chosen: some labels come all the same (a customer calls
-about a blocked payment), and at a half an action that is merely labelled later would count."""
 
 MOST_UNDRAWN = 0.05
 """The share of labelled rows that may lack their probability and count with the mean weight, chosen: with more the
@@ -31,15 +23,6 @@ MOST_UNSEEN = 0.05
 """The share of an action's rows that no labelled row may stand for, from which corrected measures do not speak of all:
 of those rows and not of all, as what is blocked is most of what is called positive. As much as labels may be missing
 before a cohort is judged (``label_delay.COMPLETE``); at double recall could be off by a tenth."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnlabelledAction:
-    """The rows of one action whose labels are in, and how many of them have one."""
-
-    action: str
-    rows: int
-    labelled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +37,7 @@ class LabelSelection:
 
     rows: int
     labelled: int
-    shut: tuple[UnlabelledAction, ...]
+    shut: tuple[ActionLabels, ...]
     unseen: int
     weighted: int = 0
     effective: float = 0.0
@@ -78,22 +61,13 @@ class LabelSelection:
         return f"{told}; {worth}{bound}{alone}"
 
 
-def shut_actions(actions: Mapping[str, AssignedRows]) -> tuple[UnlabelledAction, ...]:
-    """Return the actions whose rows never get a label, most rows first.
-
-    Measured by the action that most labels come from: where some of a stream are labelled and a few reviewed in full,
-    the stream is not shut. By hand: 900 of 1 000 approved payments have one and 3 of 200 blocked ones, where 180 were
-    due and 18 would do.
-    """
-    each = [_counted(name, one) for name, one in sorted(actions.items())]
-    most = max(each, key=lambda one: one.labelled, default=None)
-    best = most.labelled / most.rows if most is not None and most.labelled >= EXPECTED and most.rows else 0.0
-    found = [one for one in each if best * one.rows >= EXPECTED and one.labelled <= LEAST * best * one.rows]
-    return tuple(sorted(found, key=lambda one: -one.rows))
+def actions_without_labels(actions: Mapping[str, AssignedRows]) -> tuple[ActionLabels, ...]:
+    """Return the actions whose rows never get a label, most rows first: see `shut_actions`."""
+    return shut_actions([_counted(name, one) for name, one in sorted(actions.items())])
 
 
-def _counted(name: str, rows: AssignedRows) -> UnlabelledAction:
-    return UnlabelledAction(name, int(rows.rows.sum()), int(rows.labelled.sum()))
+def _counted(name: str, rows: AssignedRows) -> ActionLabels:
+    return ActionLabels(name, int(rows.rows.sum()), int(rows.labelled.sum()))
 
 
 def label_selection(actions: Mapping[str, AssignedRows], closed: Collection[str]) -> LabelSelection | None:

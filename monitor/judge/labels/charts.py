@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.panes import RecentSums
-from stationkeeper.monitor.core.performance import LabelSelection, label_selection, shut_actions
+from stationkeeper.monitor.core.performance import LabelSelection, actions_without_labels, label_selection
 from stationkeeper.monitor.core.reference import AssignedRows, Counts, OutcomeSums
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
 from stationkeeper.monitor.settings import DAY_MS
@@ -67,7 +67,7 @@ class LabelCharts:
     def selection(self, who: Who | None, since: int, until: int) -> LabelSelection | None:
         """Return whose labels never come, of panes that start from ``since`` to ``until``; None of all versions."""
         day = self._assigned(who, min(since, until - ACTIONS_OVER), until)
-        closed = frozenset(one.action for one in shut_actions(day))
+        closed = frozenset(one.action for one in actions_without_labels(day))
         return label_selection(self._assigned(who, since, until), closed)
 
     def _assigned(self, who: Who | None, since: int, until: int) -> dict[str, AssignedRows]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stationkeeper.contracts.labels.actions import ActionLabels
 from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.core.plan import (
@@ -22,7 +23,6 @@ from stationkeeper.retrain.core.plan import (
     useless_retrains,
 )
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.core.selection import ActionLabels
 
 NOW = 1_767_571_200_000
 DAY_MS = 86_400_000

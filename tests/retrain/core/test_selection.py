@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.selection import (
-    ActionLabels,
     Selected,
     chosen_by_score,
     effective_rows,
     inverse_weights,
     select,
-    shut_actions,
 )
 from tests.retrain.core.test_verdict import compared, judged, scores
 
@@ -145,19 +143,6 @@ def test_labels_for_some_scores_without_an_action_leave_every_unlabelled_row_uns
 def test_labels_that_stop_while_scores_move_are_no_selection():
     scores = np.linspace(0.0, 1.0, N) + np.random.default_rng(1).normal(0, 0.1, N)
     assert not chosen_by_score(scores, np.arange(N) < 0.55 * N)
-
-
-def test_an_action_is_shut_where_its_labels_were_due_and_did_not_come():
-    approved = ActionLabels("approve", 1_000, 900)
-    assert shut_actions([approved, ActionLabels("block", 200, 18)]) == (ActionLabels("block", 200, 18),)
-    assert shut_actions([approved, ActionLabels("block", 200, 19)]) == ()
-    # Of eleven rows 9.9 labels were due: too few to tell.
-    assert shut_actions([approved, ActionLabels("block", 11, 0)]) == ()
-    assert shut_actions([ActionLabels("block", 200, 0)]) == ()
-    # Where a sample of the stream is labelled and a few are reviewed in full, the stream is not shut.
-    sampled, reviewed = ActionLabels("approve", 100_000, 9_000), ActionLabels("review", 40, 40)
-    assert shut_actions([sampled, reviewed]) == ()
-    assert shut_actions([sampled, reviewed, ActionLabels("block", 1_000, 9)]) == (ActionLabels("block", 1_000, 9),)
 
 
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=200))

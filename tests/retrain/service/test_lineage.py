@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from stationkeeper.contracts.labels.actions import ActionLabels
 from stationkeeper.contracts.messages import AGEING, SCHEDULE, GateOutcome, Spared
 from stationkeeper.registry import Registered, Registration
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.core.selection import ActionLabels, Selection
+from stationkeeper.retrain.core.selection import Selection
 from stationkeeper.retrain.service.lineage import candidate_of, model_card, register_training, request_tags
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.settings import RetrainSettings

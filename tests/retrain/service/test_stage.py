@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, VerdictKind
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import check
-from stationkeeper.contracts.times import Absence, to_datetime
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.registry import ArtifactError, Registry, RegistrySettings, read_run_file, write_run_file
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage

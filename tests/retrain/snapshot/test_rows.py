@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.config import Config
-from stationkeeper.contracts.times import Absence
+from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
 from stationkeeper.retrain.core.plan import AbsentLabels
-from stationkeeper.retrain.core.selection import ActionLabels, shut_actions
 from stationkeeper.retrain.snapshot import TrainingTable, labels_words
 from stationkeeper.retrain.snapshot.events import ACTION, EVENT_ID, LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError

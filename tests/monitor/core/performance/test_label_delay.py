@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.times import Absence
+from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.monitor.core.performance import LabelDelays, LateGate, delayed_counts, late_labels
 from stationkeeper.monitor.core.reference import classes_by_group
 from stationkeeper.retrain.core.labels import age_of_absence

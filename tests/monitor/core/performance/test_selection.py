@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.performance import label_selection, measures, shut_actions
+from stationkeeper.monitor.core.performance import actions_without_labels, label_selection, measures
 from stationkeeper.monitor.core.performance.measures import weighted_measures
 from stationkeeper.monitor.core.reference import AssignedRows, assigned_by_group, drawn_by_group
 
@@ -41,11 +41,13 @@ def payments(n: int, seed: int, *, through: float = 0.05) -> tuple[dict[str, Ass
 
 def test_an_action_whose_rows_get_no_label_is_shut():
     # 180 of the 200 were due; 18 would be merely few.
-    found = shut_actions({"approve": counted(1_000, 900), "block": counted(200, 3), "review": counted(200, 19)})
+    found = actions_without_labels(
+        {"approve": counted(1_000, 900), "block": counted(200, 3), "review": counted(200, 19)}
+    )
     assert [(one.action, one.rows, one.labelled) for one in found] == [("block", 200, 3)]
     # Ten must be due before anything is said.
-    assert not shut_actions({"approve": counted(1_000, 900), "block": counted(11, 0)})
-    assert not shut_actions({"approve": counted(1_000, 0), "block": counted(1_000, 0)})
+    assert not actions_without_labels({"approve": counted(1_000, 900), "block": counted(11, 0)})
+    assert not actions_without_labels({"approve": counted(1_000, 0), "block": counted(1_000, 0)})
     assert label_selection({"approve": counted(1_000, 900)}, ()) is None
 
 
@@ -87,7 +89,7 @@ def test_what_was_let_through_stands_for_what_was_blocked():
     covered, alone = 0, []
     for seed in range(20):
         actions, everything = payments(8_000, seed)
-        found = label_selection(actions, {one.action for one in shut_actions(actions)})
+        found = label_selection(actions, {one.action for one in actions_without_labels(actions)})
         assert found is not None
         assert found.known
         truth = measures(everything)["recall"].value
@@ -138,7 +140,7 @@ def test_of_several_actions_without_labels_nobody_stands_for_the_rows():
 
 
 def test_a_few_reviewed_in_full_do_not_shut_a_stream():
-    assert not shut_actions({"approve": counted(9_000, 800), "review": counted(50, 50)})
+    assert not actions_without_labels({"approve": counted(9_000, 800), "review": counted(50, 50)})
 
 
 def test_a_weight_is_cut_at_the_root_of_the_rows():
