@@ -261,6 +261,12 @@ _WATCH = (
         "ratio",
     ),
     Metric(
+        "stationkeeper_performance_estimate_labels",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "Mature labels of calm weeks that say beside the reference's what a score stands for; 0 before the first week.",
+    ),
+    Metric(
         "stationkeeper_fairness_gap_ratio",
         "gauge",
         ("model", "version", "segment", "rate"),

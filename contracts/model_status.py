@@ -164,7 +164,8 @@ class PerformanceStatus(TypedDict):
     """One performance measure of one version: the latest value of matured labels and its history.
 
     ``estimated`` with ``estimated_low`` and ``estimated_high`` (95 %) is expected without labels, of the latest window;
-    ``estimate_reason`` says why there is none. ``estimate_error`` is how far the estimate of the labelled rows was off.
+    ``estimate_reason`` says why there is none. ``estimate_error`` is how far the estimate of the labelled rows was off,
+    ``estimate_labels`` how many mature labels of calm weeks say beside the reference's what a score stands for.
     ``low`` and ``high`` hold at every look (95 %); with ``labelled``, the value of the labelled rows alone, they and
     ``value`` are corrected for labels that an action keeps away. ``share`` is false where the measure is no share of 1
     but has the unit of the label, of the value, or nats. ``binning`` is how far the value may be off because scores are
@@ -186,6 +187,7 @@ class PerformanceStatus(TypedDict):
     estimated_low: NotRequired[float]
     estimated_high: NotRequired[float]
     estimate_error: NotRequired[float]
+    estimate_labels: NotRequired[int]
     estimate_reason: NotRequired[str]
     share: NotRequired[bool]
     binning: NotRequired[float]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
-from stationkeeper.monitor.core.performance import estimate
+from stationkeeper.monitor.core.performance import TOLERANCE, Measure, estimate, refreshed
 from stationkeeper.monitor.core.reference import Labels, Task, labels_of
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +24,17 @@ Rows = tuple[Floats, npt.NDArray[np.bool_]]
 WINDOW = 1_000
 # The references of STATISTICS.md, section 10.7, and one ten times as large.
 REFERENCES = (500, 5_000)
-# By name: shift of the log-odds (the mix of inputs), and of the truth at each score (the concept).
-CHANGES = {"nothing": (0.0, 0.0), "inputs +.5": (0.5, 0.0), "inputs -1": (-1.0, 0.0), "concept +.5": (0.0, 0.5)}
+# By name: shift of the log-odds (the mix of inputs), and of the truth at each score (the concept), now and in the
+# calm weeks before.
+CHANGES = {
+    "nothing": (0.0, 0.0, 0.0),
+    "inputs +.5": (0.5, 0.0, 0.0),
+    "inputs -1": (-1.0, 0.0, 0.0),
+    "concept +.5": (0.0, 0.5, 0.0),
+    "concept +.1 for weeks": (0.0, 0.1, 0.1),
+}
+# Mature labels of the calm weeks that refresh the calibration: two hundred a day.
+LIVE = 4 * 7 * 200
 # Of three classes: by how much harder inputs are to tell apart (sd of the log-odds), and the share of truths that
 # became another class.
 SEVERAL = {"nothing": (0.0, 0.0), "harder inputs": (0.8, 0.0), "easier inputs": (-1.0, 0.0), "concept": (0.0, 0.1)}
@@ -119,6 +128,16 @@ def peer(python: Path, known: list[Rows], now: list[Rows]) -> list[dict[str, Flo
     return [{name: np.array(three) for name, three in one.items()} for one in json.loads(done.stdout.splitlines()[-1])]
 
 
+def cells_of(found: list[dict[str, Measure]], real: list[dict[str, float]]) -> list[str]:
+    """Return for each measure how often the truth lies within the estimates, and how far these are off."""
+    cells = []
+    for name in MEASURES:
+        pairs = [(f[name], r[name]) for f, r in zip(found, real, strict=True)]
+        inside, off = [f.low <= r <= f.high for f, r in pairs], [abs(f.value - r) for f, r in pairs]
+        cells.append(f"{np.mean(inside):.0%}, {np.mean(off):.3f}")
+    return cells
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,20 +147,19 @@ def main() -> None:
     print("| reference | change | " + " | ".join(f"{name}: within, off" for name in MEASURES) + " | CBPE |")
     print("|---|---|" + "---|" * (len(MEASURES) + 1))
     for size in REFERENCES:
-        for change, (shift, concept) in CHANGES.items():
-            rng = np.random.default_rng(7)
+        for change, (shift, concept, before) in CHANGES.items():
+            rng, weeks = np.random.default_rng(7), np.random.default_rng(8)
             known = [rows(rng, size, 0.0, 0.0) for _ in range(options.windows)]
             now = [rows(rng, WINDOW, shift, concept) for _ in range(options.windows)]
             real = [realised(*one) for one in now]
-            found = []
+            plain, fresh = [], []
             for (old, told), (score, _) in zip(known, now, strict=True):
                 labels = labels_of(old, told.astype(float), Task.BINARY, 0.5, "1")
-                found.append(estimate(np.bincount(score_bin(score), minlength=SCORE_BINS), labels, 0.5).measures)
-            cells = []
-            for name in MEASURES:
-                inside = [f[name].low <= r[name] <= f[name].high for f, r in zip(found, real, strict=True)]
-                off = [abs(f[name].value - r[name]) for f, r in zip(found, real, strict=True)]
-                cells.append(f"{np.mean(inside):.0%}, {np.mean(off):.3f}")
+                came, truth = rows(weeks, LIVE, 0.0, before)
+                live = labels_of(came, truth.astype(float), Task.BINARY, 0.5, "1").scored
+                counts = np.bincount(score_bin(score), minlength=SCORE_BINS)
+                plain.append(estimate(counts, labels, 0.5).measures)
+                fresh.append(estimate(counts, refreshed(labels, live, TOLERANCE), 0.5).measures)
             theirs = "not run"
             if options.nannyml is not None:
                 guesses = peer(options.nannyml, known, now)
@@ -152,7 +170,8 @@ def main() -> None:
                     off = [abs(g[name][0] - r[name]) for g, r in pairs]
                     shares.append(f"{np.mean(inside):.0%}, {np.mean(off):.3f}")
                 theirs = "; ".join(shares)
-            print(f"| {size} | {change} | " + " | ".join(cells) + f" | {theirs} |", flush=True)
+            for side, found in ((f"{size}", plain), (f"{size}, refreshed", fresh)):
+                print(f"| {side} | {change} | {' | '.join(cells_of(found, real))} | {theirs} |", flush=True)
     print("\n| reference | change, of three classes | accuracy: within, off | accuracy lost |\n|---|---|---|---|")
     for size in REFERENCES:
         for change, (shift, concept) in SEVERAL.items():

@@ -182,7 +182,7 @@ class Watch:
         tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
         outcome = _both(back, self.lifecycle.fold(findings, tick))
         drifting, onset = self.lifecycle.incidents.drifting(SubjectType.PERFORMANCE)
-        self.performance.hold(drifting, lambda: self.lifecycle.labelled.total(onset))
+        self.performance.hold(drifting, onset, lambda: self.lifecycle.labelled.total(onset))
         return outcome
 
     def charts(self) -> list[Chart]:

@@ -26,6 +26,7 @@ from stationkeeper.monitor.core.performance import (
     LabelSelection,
     Maturity,
     Measure,
+    calibrated,
     estimate,
     every_measure,
     judged,
@@ -309,11 +310,15 @@ class PerformanceView:
 
 @dataclass(frozen=True, slots=True)
 class _Estimates:
-    """Estimates of the latest window, and of the labelled one, which labels score; ``reason`` withdraws the first."""
+    """Estimates of the latest window, and of the labelled one, which labels score; ``reason`` withdraws the first.
+
+    ``labels`` are the mature ones by which a score is read beside those of the reference.
+    """
 
     now: dict[str, Measure]
     labelled: dict[str, Measure]
     reason: str
+    labels: int
 
     def tell(self, entry: PerformanceStatus, real: Measure) -> None:
         """Say beside a measure what is expected of it, or why nothing is, and how far that was off."""
@@ -326,6 +331,7 @@ class _Estimates:
                 expected.low,
                 expected.high,
             )
+            entry["estimate_labels"] = self.labels
         if before.rows and real.rows >= MIN_LABELS and math.isfinite(real.value):
             entry["estimate_error"] = abs(before.value - real.value)
 
@@ -344,12 +350,14 @@ def _estimates(
     if reference is None or labels is None or not (labels.several or reference.task in {None, Task.BINARY}):
         return None
     charts, now = judge.cohorts.charts, (judge.next or last) - judge.settings.window
-    latest = estimate(charts.scored(*who, now), labels, threshold)
+    stands = calibrated(None if watch is None else watch.performance, labels)
+    latest = estimate(charts.scored(*who, now), stands, threshold)
     incidents = [] if watch is None else watch.incidents()
     drifting = [(member.kind, incident.id) for incident in incidents for member in incident.drifting]
     new = [incident.id for incident in incidents if incident.cause in NEW_VALUES]
-    labelled = estimate(charts.scored(*who, since, last), labels, threshold).measures
-    return _Estimates(latest.measures, labelled, refuted(latest.novel, drifting, new))
+    labelled = estimate(charts.scored(*who, since, last), stands, threshold).measures
+    beside = int(stands.scored.sum() - labels.scored.sum())
+    return _Estimates(latest.measures, labelled, refuted(latest.novel, drifting, new), beside)
 
 
 def _measures(

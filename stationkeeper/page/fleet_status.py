@@ -79,6 +79,7 @@ MEASURED = frozenset(
         "stationkeeper_performance_amount",
         "stationkeeper_performance_estimate_ratio",
         "stationkeeper_performance_estimate_error_ratio",
+        "stationkeeper_performance_estimate_labels",
         "stationkeeper_label_completeness_ratio",
         "stationkeeper_canary_evidence",
         *(metric.name for metric in METRICS if "subject" in metric.labels),
@@ -240,6 +241,8 @@ def _performance_samples(model: ModelStatus) -> list[Sample]:
             samples.append(Sample("stationkeeper_performance_estimate_ratio", labels, measure["estimated"]))
         if "estimate_error" in measure:
             samples.append(Sample("stationkeeper_performance_estimate_error_ratio", labels, measure["estimate_error"]))
+        if "estimate_labels" in measure:
+            samples.append(Sample("stationkeeper_performance_estimate_labels", labels, measure["estimate_labels"]))
     completeness = model.get("labels", {}).get("completeness")
     if completeness is not None:
         samples.append(Sample("stationkeeper_label_completeness_ratio", (model["model"],), completeness))

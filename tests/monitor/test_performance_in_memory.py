@@ -9,7 +9,9 @@ from sklearn import metrics
 
 from stationkeeper.contracts.model_status import PerformanceStatus
 from stationkeeper.contracts.status import check
+from stationkeeper.monitor.core.performance import WEEK_MS
 from stationkeeper.monitor.core.reference import Reference, Task, profile
+from stationkeeper.monitor.status.performance import PerformanceView
 from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud
@@ -107,6 +109,15 @@ def test_the_accuracy_of_several_classes_is_estimated_from_their_probabilities()
     assert accuracy["estimated_low"] < accuracy["value"] < accuracy["estimated_high"]
     assert accuracy["estimate_error"] < 0.03
     assert "estimated" not in found["macro_f1"]
+    # Once the first week is over its labels count beside the reference's.
+    assert accuracy["estimate_labels"] == 0
+    judge = rig.stage("judge").judges["fraud"]
+    calibration = next(watch for key, watch in judge.watches.items() if not key.segment).performance.calibration
+    calibration.add(calibration.state().begin + WEEK_MS, np.zeros((32, 2), np.int64), calm=True)
+    shown_now = PerformanceView().statuses(judge, rig.stage("judge").references)
+    again = next(one for one in shown_now if one["measure"] == "accuracy")
+    assert rows <= again["estimate_labels"] <= ROWS
+    assert again["estimated_high"] - again["estimated_low"] < accuracy["estimated_high"] - accuracy["estimated_low"]
     assert verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream").equal
     # A producer that no longer tells its probabilities leaves nothing to estimate from, and that is said.
     found, _ = played(made, guess.tolist(), truth.tolist())

@@ -77,13 +77,15 @@ def harm_by_labels(now: Mapping[str, Measure], usual: Mapping[str, Measure]) -> 
     return Harm("measured", told, name, lost, ends[0], ends[1], before.value, found.rows, worth)
 
 
-def harm_by_scores(scores: Counts, labels: Labels, threshold: float) -> Harm | None:
+def harm_by_scores(scores: Counts, labels: Labels, threshold: float, calibrated: Labels | None = None) -> Harm | None:
     """Return the loss that scores int64[32] since an onset let expect, None without any; see `estimate`.
 
     It is told from the estimate of the reference's own scores, so that what both share of its error falls away.
+    ``calibrated`` are the ``labels`` of the reference as mature ones have refreshed them.
     """
-    found = estimate(scores, labels, threshold)
-    now, usual = found.measures[ACCURACY], estimate(labels.scored.sum(1), labels, threshold).measures[ACCURACY]
+    stands = labels if calibrated is None else calibrated
+    found = estimate(scores, stands, threshold)
+    now, usual = found.measures[ACCURACY], estimate(labels.scored.sum(1), stands, threshold).measures[ACCURACY]
     if not now.rows or not usual.rows:
         return None
     told = f"estimated from the scores of {now.rows} rows since the onset, without labels"

@@ -4,11 +4,12 @@ In: `OutcomePane` (counts of labelled predictions by score bin, or by size of th
 arrival. Out: findings on the error rate, the size of errors and P(positive | score), measures with intervals that hold
 at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
-and `confidence`, then `performance`, `error_size`, `judged` (which rows) and `estimate`, then
+and `confidence`, then `performance`, `error_size`, `judged` (which rows), `estimate` and `calibration`, then
 `label_delay`, `selection` (whose labels never come), `recent_outcomes`, `label_order`, `segment_gaps` (how far
 segments lie apart) and `fairness` (whether that is more than is tolerated).
 """
 
+from stationkeeper.monitor.core.performance.calibration import WEEK_MS, Calibration, refreshed
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
 from stationkeeper.monitor.core.performance.error_size import ABSOLUTE_ERROR, ErrorSize
 from stationkeeper.monitor.core.performance.estimate import ErrorSplit, Estimate, estimate, refuted, split_errors
@@ -20,7 +21,13 @@ from stationkeeper.monitor.core.performance.fairness import (
     gap_words,
     rates_of,
 )
-from stationkeeper.monitor.core.performance.judged import delayed_counts, judged, judged_answers, judged_counts
+from stationkeeper.monitor.core.performance.judged import (
+    calibrated,
+    delayed_counts,
+    judged,
+    judged_answers,
+    judged_counts,
+)
 from stationkeeper.monitor.core.performance.label_delay import (
     LabelDelays,
     LabelDelaysState,
@@ -71,6 +78,8 @@ __all__ = [
     "SHARES",
     "TOLERANCE",
     "VALUE",
+    "WEEK_MS",
+    "Calibration",
     "ErrorSize",
     "ErrorSplit",
     "Estimate",
@@ -91,6 +100,7 @@ __all__ = [
     "SegmentGap",
     "ValueMatrix",
     "actions_without_labels",
+    "calibrated",
     "class_names",
     "delayed_counts",
     "estimate",
@@ -108,6 +118,7 @@ __all__ = [
     "measures",
     "rates_of",
     "reference_classes",
+    "refreshed",
     "refuted",
     "segment_gaps",
     "share_sequence",

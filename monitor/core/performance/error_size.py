@@ -117,7 +117,7 @@ class ErrorSize:
         del subject
         return float((self.error.evidence.score() - self.error.log_threshold).max())
 
-    def hold(self, subjects: Collection[str], since: Callable[[], tuple[Counts, Counts]]) -> None:
+    def hold(self, subjects: Collection[str], onset: int, since: Callable[[], tuple[Counts, Counts]]) -> None:
         """Keep nothing back: nothing is learned from what was seen."""
 
     def state(self) -> PerformanceState:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.performance.performance import OutcomePane
+from stationkeeper.monitor.core.performance.error_size import ErrorSize
+from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance, labels_mark
 from stationkeeper.monitor.core.reference import Counts, Labels, OutcomeSums, Reference, Task, by_confidence
 
 
@@ -23,6 +24,13 @@ def judged(reference: Reference) -> Labels | None:
         scored = np.maximum(by_confidence(labels.scored, labels.confusion), 0)
         return replace(labels, scored=scored, several=True)
     return labels if labels.numeric == (reference.task is Task.REGRESSION) else None
+
+
+def calibrated(judge: Performance | ErrorSize | None, known: Labels) -> Labels:
+    """Return the labelled reference ``known`` as calm weeks have refreshed it for who judges by it, else as it is."""
+    if isinstance(judge, Performance) and labels_mark(judge.labels) == labels_mark(known):
+        return judge.calibration.labels
+    return known
 
 
 def judged_counts(confusion: Counts, scored: Counts, sums: OutcomeSums) -> tuple[Counts, Counts]:

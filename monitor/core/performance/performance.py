@@ -20,7 +20,8 @@ from stationkeeper.monitor.core.detect import (
     RunningRateState,
     level_of_score,
 )
-from stationkeeper.monitor.core.finding import NONE, Finding
+from stationkeeper.monitor.core.finding import NONE, WARN, Finding
+from stationkeeper.monitor.core.performance.calibration import Calibration, CalibrationState
 from stationkeeper.monitor.core.performance.estimate import with_scores
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
@@ -78,6 +79,7 @@ class OutcomePane:
 class PerformanceState(State, frozen=True):
     """Evidence of both detectors; builds before the running rate lack its state, and it starts from the reference.
 
+    So does the calibration, which those before December 2026 lack.
     ``labels`` is the mark of the labelled reference that it speaks of (``labels_mark``); builds before told none.
     """
 
@@ -85,6 +87,7 @@ class PerformanceState(State, frozen=True):
     concept: EvidenceState
     running: RunningRateState | None = None
     labels: int | None = None
+    calibration: CalibrationState | None = None
 
 
 def labels_mark(labels: Labels) -> int:
@@ -136,7 +139,7 @@ class Performance:
             labels.phi,
             key,
         )
-        self.total: Counts = np.zeros(4, np.int64)
+        self.calibration = Calibration(labels, tolerance)
 
     def step(self, pane: OutcomePane, elapsed: float) -> list[Finding]:
         """Take the labels that arrived in one closed pane."""
@@ -153,7 +156,9 @@ class Performance:
         concept = _leading(concept, running, slice(1, None))
         # All regions are one subject: the verdict names the one with most evidence.
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
-        return out + sorted(named, key=lambda f: -f.strength)[:1]
+        out += sorted(named, key=lambda f: -f.strength)[:1]
+        self.calibration.add(pane.start, pane.scored, calm=all(one.level < WARN for one in out))
+        return out
 
     def margin(self, subject: str) -> float:
         """Return how far a subject's evidence lies above its page threshold, in nats; of the region with most."""
@@ -161,8 +166,10 @@ class Performance:
         score = np.maximum(detector.evidence.score(), self.running.evidence.score()[part])
         return float((score - detector.log_threshold).max())
 
-    def hold(self, subjects: Collection[str], since: Callable[[], tuple[Counts, Counts]]) -> None:
+    def hold(self, subjects: Collection[str], onset: int, since: Callable[[], tuple[Counts, Counts]]) -> None:
         """Keep what these subjects drifted to out of what is learned; ``since`` gives the labels since the onset."""
+        if subjects:
+            self.calibration.withdraw(onset)
         mask = self._mask(subjects)
         new = mask & ~self.running.frozen
         if new.any():
@@ -190,6 +197,7 @@ class Performance:
             concept=self.concept.state(),
             running=self.running.state(),
             labels=labels_mark(self.labels),
+            calibration=self.calibration.state(),
         )
 
     def restore(self, state: PerformanceState) -> None:
@@ -203,6 +211,8 @@ class Performance:
         # Evidence of builds before it starts from the reference, as on the first day.
         if state.running is not None:
             self.running.restore(state.running)
+        if state.calibration is not None:
+            self.calibration.restore(state.calibration)
 
     def _findings(
         self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane

@@ -12,7 +12,7 @@ from stationkeeper.monitor.core.incidents import (
     harm_by_scores,
     void_share,
 )
-from stationkeeper.monitor.core.performance import Measure, ValueMatrix, every_measure, judged, refuted
+from stationkeeper.monitor.core.performance import Measure, ValueMatrix, calibrated, every_measure, judged, refuted
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.labels.cohorts import Cohorts
@@ -83,7 +83,7 @@ class IncidentHarms:
             incident.version, incident.segment, incident.onset.time, self._until(incident)
         )
         threshold = self._references.threshold(self._settings.name, incident.version)
-        found = harm_by_scores(scores, labels, threshold)
+        found = harm_by_scores(scores, labels, threshold, calibrated(watch.performance, labels))
         if found is None:
             return Harm("unknown", "no prediction with a score has come since the onset", void=max(void, 1.0))
         drifting = [(member.kind, one.id) for one in watch.incidents() for member in one.drifting]
