@@ -86,8 +86,8 @@ def verify(
     What the join made of those rows, up to where it has committed, is paired again and compared too.
 
     Needs the inputs from where the tally began, and what it wrote from its first record on: what retention has removed
-    of either is named in ``unverifiable``. Of a join row its id and a label's value are not compared. Slow on purpose:
-    about 20 000 events a second.
+    of either is named in ``unverifiable``. Of a join row its id, a label's value and an action's probability are not
+    compared; the sums by action have the octaves of these. Slow on purpose: about 20 000 events a second.
     """
     found = Verification()
     for _ in range(_TRIES):

@@ -9,6 +9,7 @@ from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, Joi
 from stationkeeper.monitor.join import JoinState
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import apart
+from stationkeeper.monitor.verify.arms import octave_plainly
 from stationkeeper.streams.ports import Partition, Reader
 
 # How the join counts a squared error, in whole millionths, so that sums do not depend on the order; written again here
@@ -16,6 +17,11 @@ from stationkeeper.streams.ports import Partition, Reader
 _MILLIONTHS = 1_000_000
 # Its largest squared error, beyond which a sum could overflow; another number here would be found as a difference.
 _LARGEST = 1e6
+# The confusion in the order in which sums by action have it.
+_CELLS = ("true positive", "false positive", "false negative", "true negative")
+# Their most of 1 / probability, in millionths: where the last octave of a probability begins. Written again here on
+# purpose.
+_MOST_WEIGHT = 2_048 * _MILLIONTHS
 
 
 class OutcomeKey(NamedTuple):
@@ -37,6 +43,7 @@ class _Row(NamedTuple):
     version: str
     segments: tuple[str, ...]
     kind: int
+    action: str
 
 
 class PlainOutcomes:
@@ -112,10 +119,11 @@ class PlainJoin:
         self._clock = latest if self._clock is None else max(self._clock, latest)
         oldest = self._clock - self._horizon
         names = [apart(name) for name in batch.segments]
+        actions = batch.actions or ("",) * len(names)
         for one in table.tolist():
             identity, time, score, label, decision, place, segment = one
-            segments = names[segment] if batch.side == "prediction" else ()
-            row = _Row(time, score, label, bool(decision & 1), place, batch.version, segments, decision & ~1)
+            segments, action = (names[segment], actions[segment]) if batch.side == "prediction" else ((), "")
+            row = _Row(time, score, label, bool(decision & 1), place, batch.version, segments, decision & ~1, action)
             if batch.side == "label" and label != label:  # noqa: PLR0124 - NaN: a label that no class or number is
                 continue
             key = (batch.model, identity)
@@ -159,6 +167,8 @@ class PlainJoin:
     def _pair(self, key: tuple[str, int], prediction: _Row, first: _Row, latest: _Row) -> None:
         known = max(prediction.time, first.time)
         self._count(self.sums, key[0], prediction, first, known)
+        if prediction.action:
+            self._count_action(key[0], prediction, first, known)
         self._correct(key[0], prediction, first, latest, known)
         # A label from before its prediction cannot be corrected: the join would not know the pair after a rebuild.
         if first.time >= prediction.time:
@@ -171,6 +181,18 @@ class PlainJoin:
         self._count(self.corrections, model, prediction, after, known)
         for key in self._keys(model, prediction, known):
             self.corrections[key]["corrected"] += 1
+
+    def _count_action(self, model: str, prediction: _Row, label: _Row, known: int) -> None:
+        """Add a pair to the rows of what was done upon the answer, whose chance is the ``label`` of a prediction."""
+        pair: dict[OutcomeKey, Counter[str]] = {}
+        self._count(pair, model, prediction, label, known)
+        # What has no place in the confusion counts as right.
+        cell = next((at for at, word in enumerate(_CELLS) if pair[self._keys(model, prediction, known)[0]][word]), 3)
+        at = (octave_plainly(prediction.label) * len(_CELLS) + cell) * 2
+        weight = min(_MILLIONTHS / prediction.label, _MOST_WEIGHT) if prediction.label > 0 else 0.0
+        for key in pair:
+            self.sums[key][f"action {prediction.action!r} at {at}"] += 1
+            self.sums[key][f"action {prediction.action!r} at {at + 1}"] += round(weight)
 
     def _keys(self, model: str, prediction: _Row, known: int) -> list[OutcomeKey]:
         pane = self._models[model].pane

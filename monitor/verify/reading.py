@@ -98,6 +98,11 @@ class PlainReader:
         path = self._form.paths.get(name)
         return MISSING if path is None else at_path(data, path)
 
+    def asked(self, data: Mapping[str, Any], name: str) -> Any:
+        """Return a field that no column is made of: in another's records, where a name may mean anything, if mapped."""
+        form = self._form
+        return at_path(data, form.paths.get(name, (name,))) if form.own or name in form.paths else MISSING
+
     def _text(self, data: Mapping[str, Any], name: str) -> str | None:
         value = self.field(data, name)
         # Ids that are numbers are read as their text; True is no id.

@@ -1,13 +1,13 @@
 """What the tally wrote of its counts, summed again from its records: panes, arms and the rows for the label join."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, decode
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, OutcomeSums
 from stationkeeper.monitor.tally import apart
 from stationkeeper.monitor.verify.arms import Arm
 from stationkeeper.monitor.verify.outcomes import OutcomeKey
@@ -59,6 +59,7 @@ class Recorded:
             sums[name] += getattr(record, name)
         for place, count in enumerate(np.frombuffer(record.scores, "<i8").tolist()):
             sums[f"score bin {place}"] += count
+        _add_actions(sums, record.actions)
 
     def _add_outcome(self, record: OutcomeDelta) -> None:
         key = OutcomeKey(record.model, record.version, record.segment, record.start, record.known_at)
@@ -70,14 +71,22 @@ class Recorded:
             sums[name] += count
         for place, count in enumerate(np.frombuffer(record.scored, "<i8").tolist()):
             sums[f"score bin {place // 2} of {place % 2}"] += count
+        _add_actions(sums, record.actions)
 
     def _add_rows(self, record: JoinBatch, length: int) -> None:
         table, side = record.table(), record.side
         names = [apart(name) for name in record.segments]
+        actions = record.actions or ("",) * len(names)
         columns = (table[name].tolist() for name in ("segment", "time", "bin", "decision"))
         for segment, time, place, decision in zip(*columns, strict=True):
             # Join rows bear times, and what is compared is panes.
             start = time // length * length
-            self.joins[
-                JoinKey(side, record.model, record.version, names[segment], start, place, positive=bool(decision & 1))
-            ] += 1
+            whose = (side, record.model, record.version, names[segment], start)
+            self.joins[JoinKey(*whose, place, bool(decision & 1), actions[segment])] += 1
+
+
+def _add_actions(sums: Counter[str], actions: Mapping[str, bytes]) -> None:
+    for name, packed in actions.items():
+        found = OutcomeSums.unpack(packed)
+        for place, count in zip(found.at.tolist(), found.sum.tolist(), strict=True):
+            sums[f"action {name!r} at {place}"] += count

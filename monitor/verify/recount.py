@@ -15,7 +15,7 @@ from stationkeeper.events import Form, JsonValues, plain_value
 from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import LONGEST, OTHER
-from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
+from stationkeeper.monitor.verify.arms import NOT_SAID, Act, Arm, PlainActs, add_decision, decide_plainly
 from stationkeeper.monitor.verify.cells import tally_pair, tally_value
 from stationkeeper.monitor.verify.reading import MISSING, Found, PlainReader, answer_of, at_path, share_of
 
@@ -47,6 +47,7 @@ class JoinKey(NamedTuple):
     start: int
     bin: int
     positive: bool
+    action: str = ""
 
 
 InForce = Mapping[str, Reference | Gone | None]
@@ -83,7 +84,7 @@ class Recount:
         most_bytes, most_fields = max(one.message_bytes for one in limits), max(one.fields for one in limits)
         self.texts = JsonValues(form)
         self._reader = PlainReader(form, most_bytes, most_fields)
-        self._segments = PlainSegments(form, models)
+        self._segments, self._acts = PlainSegments(form, models), PlainActs(self._reader)
         self._horizon = max(models[name].dedupe for name in form.models)
 
     def take(self, offset: int, stamp: int, value: bytes | None, references: InForce) -> None:
@@ -128,7 +129,7 @@ class Recount:
             return
         self.outcomes[Outcome.TALLIED] += 1
         if event.kind == "label":
-            self._hand_over(event, (), 0, positive=False)
+            self._hand_over(event, (), 0)
             return
         # Its rows are known and its cells are not: what depends on cells, as segments by their values, is left out.
         if isinstance(reference, Gone):
@@ -152,19 +153,21 @@ class Recount:
     def _decide(self, event: Found, reference: Reference | None, segments: tuple[str, ...]) -> None:
         settings = self._models[event.model]
         decision = decide_plainly(answer_of(self._form, event), share_of(self._form, event), settings, reference)
-        latency = self._reader.field(event.data, "latency_ms")
+        latency, act = self._reader.field(event.data, "latency_ms"), self._acts.of(event)
         for segment in ("", *segments):
             arm = Arm(event.model, event.version, segment, event.time // settings.pane * settings.pane)
-            add_decision(
-                self.arms.setdefault(arm, Counter()), decision, None if latency in (MISSING, None) else latency
-            )
-        self._hand_over(event, segments, decision.bin, positive=decision.positive)
+            mine = self.arms.setdefault(arm, Counter())
+            add_decision(mine, decision, None if latency in (MISSING, None) else latency, act)
+        self._hand_over(event, segments, decision.bin, positive=decision.positive, act=act)
 
-    def _hand_over(self, event: Found, segments: tuple[str, ...], score_bin: int, *, positive: bool) -> None:
+    def _hand_over(
+        self, event: Found, segments: tuple[str, ...], score_bin: int, *, positive: bool = False, act: Act = NOT_SAID
+    ) -> None:
         settings = self._models[event.model]
         if settings.labels is not None:
             start = event.time // settings.pane * settings.pane
-            self.joins[JoinKey(event.kind, event.model, event.version, segments, start, score_bin, positive)] += 1
+            whose = (event.kind, event.model, event.version, segments, start)
+            self.joins[JoinKey(*whose, score_bin, positive, act.action)] += 1
 
     def _place(self, event: Found, references: InForce) -> str:
         """The version as it is counted: first come, up to the limit.

@@ -259,3 +259,36 @@ def test_labels_that_contradict_are_corrections_and_everything_still_adds_up() -
     assert truth == [400 - (80 - 19 + 8), 80 - 19 + 8]
     found = check(rig)
     assert found.differences == found.unverifiable == []
+
+
+def test_sums_by_action_are_counted_again_and_any_that_is_off_is_found() -> None:
+    rig = Rig({"fraud": fraud(segments=["country"])}, partitions=1)
+    rig.put_reference(reference())
+    # Texts, numbers, none, more than have a place; chances known, unknown, impossible, tiny, and those of an arm.
+    actions: list[Any] = ["block", "approve", 7, None, "", 1.5, *(f"offer {i}" for i in range(20))]
+    chances: list[Any] = [1.0, 0.5, 0.3, 1e-9, None, True, 2, "0.5", 0]
+    values = []
+    for i, value in enumerate(predictions(20, 20)):
+        event = json.loads(value) | {"action": actions[i % len(actions)], "assignment_prob": chances[i % len(chances)]}
+        values.append(json.dumps(event | ({"arm": "canary"} if i % 5 == 0 else {})).encode())
+    rig.send("scores", values)
+    rig.send("outcomes", labels(range(0, 400, 3)))
+    rig.turn(12)
+    assert check(rig).differences == []
+    told = [one for value in rig.read(TOPICS.panes.name) for one in decode(value)]
+    arm = next(one for one in told if isinstance(one, ArmDelta) and "block" in one.actions)
+    outcome = next(one for one in told if isinstance(one, OutcomeDelta) and "block" in one.actions)
+    # Nothing but the sums of one action once more.
+    nothing: dict[str, Any] = {"rows": 0, "actions": {"block": arm.actions["block"]}}
+    whole = msgspec.structs.replace(
+        arm, **nothing, errors=0, positives=0, timed=0, latency_us=0, scores=bytes(8 * 32), latencies=b"", groups=b""
+    )
+    empty: dict[str, Any] = {"confusion": bytes(8 * 4), "scored": bytes(8 * 64), "loss": 0, "age_ms": 0, "sums": b""}
+    paired = msgspec.structs.replace(outcome, rows=0, actions={"block": outcome.actions["block"]}, **empty)
+    for one, key in ((whole, "Arm("), (paired, "OutcomeKey(")):
+        before = len(check(rig).differences)
+        rig.log.produce(TOPICS.panes.name, [encode([one])], keys=[b"fraud"])
+        found = check(rig).differences
+        assert len(found) > before
+        assert all("action 'block' at " in line for line in found)
+        assert any(line.startswith(key) for line in found)
