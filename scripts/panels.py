@@ -115,6 +115,12 @@ _ESTIMATE_ERROR = Panel(
     ((f"stationkeeper_performance_estimate_error_ratio{{{MODEL}}}", "{{measure}} {{version}} {{segment}}"),),
     unit="percentunit",
 )
+_ESTIMATE_LABELS = _panel(
+    "Labels that refresh the estimate",
+    "On how many mature labels beside the reference's does what a score stands for rest?",
+    f"max by (version, segment) (stationkeeper_performance_estimate_labels{{{MODEL}}})",
+    "{{version}} {{segment}}",
+)
 _FAIRNESS = Panel(
     "Fairness: gaps of segments",
     "Which segments are answered otherwise than the others, and which of them is an incident (drawn at 100 %)?",
@@ -431,6 +437,7 @@ DASHBOARDS = (
             _UNSEEN,
             _AMOUNTS,
             _ESTIMATE_ERROR,
+            _ESTIMATE_LABELS,
             _FAIRNESS,
         ),
         (_BY_MODEL,),
