@@ -124,6 +124,8 @@ def outcomes(delay: Delay, days: int, rng: np.random.Generator) -> tuple[list[Ar
     return arms, outcomes_of(owners, mine[came], label, HOUR_MS)
 
 
+# Two tests look at one life, which takes seconds; nobody changes it.
+@cache
 def lived(delay: Delay, *, restarts: int = 0, **settings: Any) -> Life:
     """Sixty calm days, then days with five points more errors, through the real cohorts and watch."""
     model = fraud(pane="1h", window="1h", **settings)
