@@ -14,7 +14,7 @@ from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, in_season, rank_grid
+from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, in_season, load, rank_grid
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.judge.segment_reference import FirstPanes, SegmentAdoptionState, segment_reference
 from stationkeeper.monitor.profiling import subject_columns
@@ -119,6 +119,23 @@ def test_a_chart_compares_a_night_with_nights(reference: Reference):
     assert pooled["tv"].value == pytest.approx(0.288, abs=0.02)
     assert chart.effect < 0.05
     assert cells_of(watch, chart)["reference"] == coarse_of(night)
+
+
+def test_hours_in_few_bytes_decide_as_those_in_eight(reference: Reference):
+    # Hours of as many rows each would hide sums that do not fit a byte: they would be wrong alike.
+    busy = 5 * (np.arange(24) == 22)[:, None]
+    read = load(dump(reference.with_watched([replace(one, strata=one.strata + busy) for one in reference.watched])))
+    assert read.by_name["amount"].strata.itemsize == 1
+    wide = read.with_watched([replace(one, strata=one.strata.astype(np.int64)) for one in read.watched])
+    said = []
+    for one in (read, wide):
+        # Its chart mixes hours, until an incident compares with them all.
+        watch = Watch(one, settings=WatchSettings(budget=parse_budget("1 per 30 days"), window=4 * HOUR_MS))
+        for day in (0, 1):
+            found = judged(watch, panes(one, (20 + day) * DAY_MS, 1, seed=day, level=2.0 * day))
+            said.append((found, watch.charts()))
+    assert said[:2] == said[2:]
+    assert (said[0][0], bool(said[1][0])) == ([], True)
 
 
 def coarse_of(subject: ReferenceSubject) -> list[int]:
