@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--linger", default="", help="serve.linger, as 400ms; its default where left out")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="serving-") as place:
         work = Path(place)
@@ -61,7 +62,8 @@ def main() -> None:
             # The broker and we who ask share the second core; the first is the server's.
             os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - {core} or {core})
             begin(bootstrap)
-            servers = [ours(ack, bootstrap, client) for client in CLIENTS for ack in ("queued", "produced")]
+            acks = ("queued",) if given.linger else ("queued", "produced")
+            servers = [ours(ack, bootstrap, client, given.linger) for client in CLIENTS for ack in acks]
             servers += [] if given.no_peers else peers()
             for _ in range(given.rounds):
                 for server in servers:
@@ -179,7 +181,8 @@ def report(found: dict[str, list[dict[str, Any]]], alone: tuple[float, float]) -
     header = ("server", "1 caller p50 ms", "p99 ms", "16 callers answers/s", "p99 ms", "processor µs", "not answered")
     print("\n" + table(header, rows))
     # The log follows in the first row of each client.
-    for client, row in zip(CLIENTS, rows[::2], strict=False):
+    for client in CLIENTS:
+        row = next(row for row in rows if str(row[0]).endswith(f"log follows, {client}"))
         added, rate, spent = (float(str(row[at])) for at in (2, 3, 5))
         print(f"{client}: {rate:,.0f} answers/s on one core, {1e6 / spent:,.0f} of processor time (bar {RATE:,.0f})")
         print(f"{client}: p99 beyond the model's own {alone[1]:.2f} ms: {added - alone[1]:.2f} ms (bar < {ADDED_MS:g})")

@@ -1,4 +1,4 @@
-"""Our server alone in a process: ``ours.py PORT BOOTSTRAP MODELS ACK CLIENT`` with real topics."""
+"""Our server alone in a process: ``ours.py PORT BOOTSTRAP MODELS ACK CLIENT LINGER`` with real topics."""
 
 import sys
 from pathlib import Path
@@ -24,10 +24,10 @@ class Directories:
         return self.root / model / version
 
 
-def main(port: str, bootstrap: str, models: str, ack: str, client: str) -> None:
+def main(port: str, bootstrap: str, models: str, ack: str, client: str, linger: str) -> None:
     """Serve until ended."""
     kafka = KafkaSettings.model_validate({"bootstrap": bootstrap, "prefix": "serving", "client": client})
-    settings = ServeSettings.model_validate({"ack": ack})
+    settings = ServeSettings.model_validate({"ack": ack} | ({"linger": linger} if linger else {}))
     router = Router(
         settings,
         {"small": "small.predictions"},

@@ -44,13 +44,16 @@ class ServerCommand:
         return post(self.path, json.dumps(self.body(values)).encode())
 
 
-def ours(ack: str, bootstrap: str, client: str = "kafka-python") -> ServerCommand:
-    """Return our own server, with a real log that acknowledges each answer, or follows it, by either client."""
+def ours(ack: str, bootstrap: str, client: str = "kafka-python", linger: str = "") -> ServerCommand:
+    """Return our own server, with a real log that acknowledges each answer, or follows it, by either client.
+
+    ``linger`` is the setting of that name where its default is not meant.
+    """
     program = str(HERE / "ours.py")
     return ServerCommand(
         f"stationkeeper serve, {'answered once logged' if ack == 'produced' else 'log follows'}, {client}",
         (),
-        lambda work, port: [sys.executable, program, str(port), bootstrap, str(work / "models"), ack, client],
+        lambda work, port: [sys.executable, program, str(port), bootstrap, str(work / "models"), ack, client, linger],
         "/predict/small",
         lambda values: {"entity_id": "card-1", "features": {f"f{at:02d}": one for at, one in enumerate(values)}},
     )
