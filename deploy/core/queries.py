@@ -55,9 +55,10 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         if query is None:
             continue
         said, before = outcome(answer, query), _answer(state, name, query) or LastAnswer()
-        # What could not be measured neither adds to a row of failures nor ends it; nor do minutes that close, as a
-        # backlog closes hundreds between two answers that are a minute apart.
-        failed = before.failed
+        # What could not be measured adds to no row of failures and ends it only where it comes again and again; minutes
+        # that close do neither, as a backlog closes hundreds between two answers that are a minute apart.
+        unmeasured = before.unmeasured + 1 if said in {QueryOutcome.INCONCLUSIVE, QueryOutcome.ERROR} else 0
+        failed = before.failed if unmeasured <= _FRESH_MINUTES else 0
         if said is QueryOutcome.FAILED:
             failed += 1
         elif said is QueryOutcome.SUCCESSFUL:
@@ -67,7 +68,13 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         shown = answer.value if finite else None
         words = answer.error or ("no single number" if answer.value is None else f"{answer.value:g}")
         asked[name] = LastAnswer(
-            outcome=said.value, value=shown, said=words, failed=failed, at=state.clock, asks=query.asks
+            outcome=said.value,
+            value=shown,
+            said=words,
+            failed=failed,
+            unmeasured=unmeasured,
+            at=state.clock,
+            asks=query.asks,
         )
     return state.model_copy(update={"asked": asked})
 
@@ -97,9 +104,9 @@ def failing(state: Controller, policy: Policy) -> Iterator[tuple[Action, Because
     """Yield each acting query that failed as often in a row as it may not, with what it does."""
     for name, query in policy.queries.items():
         last = _answer(state, name, query)
-        if last is None or last.closed > _FRESH_MINUTES:
-            continue
-        if query.action is Action.INFORM or last.failed < query.failures:
+        # However many minutes closed since: in a backlog a canary that is held would go on after each answer, and be
+        # held again at the next.
+        if last is None or query.action is Action.INFORM or last.failed < query.failures:
             continue
         numbers = {"query": name, "said": last.said, "bounds": query.words(), "failed": last.failed}
         yield query.action, because(Reason.QUERY_FAILED, **numbers)

@@ -137,6 +137,30 @@ def test_failures_add_up_while_a_backlog_closes_minutes_between_two_answers():
     assert (moved.rollout.phase, moved.deployments[0].evidence["code"]) == (Phase.STEADY, "query_failed")
 
 
+def test_a_query_that_holds_keeps_the_canary_held_while_a_backlog_closes_minutes_between_two_answers():
+    rules = replace(policy("hold", failures=3), step_ms=200 * MINUTE)
+    rollout, _ = play(rules, [GOOD] * 8)
+    told = []
+    for index in range(9, 109, 10):
+        rollout = answered(rollout, rules, {"checkouts": BAD}).rollout
+        records, audits = drive(rollout, rules, range(index, index + 10), rng=np.random.default_rng(4))
+        rollout = records[-1]
+        told += [one.action.value for one in audits]
+    assert (rollout.phase, told) == (Phase.HOLD, ["held"])
+
+
+@pytest.mark.parametrize("nothing", [NONE, AWAY])
+def test_a_row_of_failures_ends_where_nothing_was_measured_for_long(nothing: QueryAnswer):
+    rules = policy(failures=3)
+    rollout, _ = play(rules, [BAD, BAD])
+    state = memory(rollout)
+    for _ in range(3):
+        state = noted(state, rules, {"checkouts": nothing})
+    assert noted(state, rules, {"checkouts": BAD}).asked["checkouts"].failed == 3
+    state = noted(state, rules, {"checkouts": nothing})
+    assert noted(state, rules, {"checkouts": BAD}).asked["checkouts"].failed == 1
+
+
 def test_an_answer_is_to_the_query_that_was_asked_and_not_to_the_next_of_its_name():
     before, after = policy("inform"), policy("roll_back")
     rollout, _ = play(before, [BAD] * 8)
