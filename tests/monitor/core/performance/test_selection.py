@@ -143,6 +143,27 @@ def test_a_few_reviewed_in_full_do_not_shut_a_stream():
     assert not actions_without_labels({"approve": counted(9_000, 800), "review": counted(50, 50)})
 
 
+def test_rows_of_an_open_action_that_are_chosen_by_score_stand_for_nobody():
+    rng = np.random.default_rng(0)
+    n = 40_000
+    score, block = rng.random(n), 0.95
+    truth = rng.random(n) < 0.6 * score**2
+    blocked = (score > 0.5) & (rng.random(n) < block)
+    drawn = np.where(score > 0.5, np.where(blocked, block, 1 - block), 1.0)
+    cell = np.select([(score > 0.5) & truth, (score > 0.5) & ~truth, truth], [0, 1, 2], 3)
+    for labelled, known in ((score > 0.3, False), (np.ones(n, np.bool_), True)):
+        chosen = labelled & (known | (rng.random(n) < 0.1))
+        actions = {
+            "approve": rows_of(drawn[~blocked], cell[~blocked], chosen[~blocked]),
+            "block": rows_of(drawn[blocked], cell[blocked], np.zeros(int(blocked.sum()), np.bool_)),
+        }
+        found = label_selection(actions, {"block"})
+        assert found is not None
+        assert found.weighted > 0
+        assert (found.known, found.followed) == (known, known)
+        assert ("rows of the others have one" in found.words()) is not known
+
+
 def test_a_weight_is_cut_at_the_root_of_the_rows():
     drawn = np.where(np.arange(100) < 1, 1 / 64, 1.0)
     cells = np.where(np.arange(100) < 1, 0, 3)
