@@ -151,7 +151,7 @@ class _Transactions:
         A successor starts its producer before it joins, which fences ours; while ours may still write, there is none.
         One that began only now would fence the successor.
         """
-        told = error.writing
+        told, unsure = error.writing, not self._sink.alive
         try:
             if not told and self._sink.alive:
                 self._sink.abandon(min(assigned), self._source.group())
@@ -159,11 +159,15 @@ class _Transactions:
         except Displaced as refused:
             told = refused.writing
         except Retryable as unanswered:
-            error = Displaced(f"{error}; {unanswered}")
-        if not told:
+            unsure, error = True, Displaced(f"{error}; {unanswered}")
+        if told:
+            return
+        if unsure:
             raise Fenced(
-                f"{error}; another process runs with the same instance: give each replica its own kafka.instance"
+                f"{error}; whether another process has its place cannot be told without a producer, so it ends and may "
+                "be started again; if that comes back, give each replica its own kafka.instance"
             )
+        raise Fenced(f"{error}; another process runs with the same instance: give each replica its own kafka.instance")
 
     def missing(self, reader: Reader) -> list[str]:
         """Return, once, the dead-letter topics that a failed commit wrote to and that are gone: no error names them."""

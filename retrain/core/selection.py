@@ -149,7 +149,10 @@ def select(labelled: Flags, ripe: Flags, actions: Texts, drawn: Floats, scores: 
     closed = np.isin(actions, [one.action for one in shut])
     through, known = labelled & ~closed, np.isfinite(drawn)
     weighed = through & known
-    unseen = unlabelled & closed
+    unseen, followed = unlabelled & closed, ripe & ~closed
+    # The chance of an action says nothing of which of its rows are labelled: chosen by score, they stand for no others.
+    chosen = scores is not None and chosen_by_score(scores[followed], labelled[followed])
+    left_out = unlabelled & ~closed & chosen
     # Each of two that were drawn by chance would stand for all such rows: what weighs is the chance of any open action,
     # which no event tells.
     chances = len(np.unique(actions[weighed & (drawn < 1.0)]))
@@ -158,12 +161,14 @@ def select(labelled: Flags, ripe: Flags, actions: Texts, drawn: Floats, scores: 
         or not (through & ripe).any()
         or (through & ripe & ~known).sum() > MOST_UNDRAWN * (through & ripe).sum()
     ):
+        unseen |= left_out
         return Selected(Selection(rows, told, shut, int(unseen.sum())), weights, unseen)
     weights[weighed], bound, clipped = inverse_weights(drawn[weighed])
     # 1 - p is the chance of any other action, and says how often an open one was taken only where one alone is shut;
     # below one in `bound` the rows that took it cannot weigh enough.
     if len(shut) == 1:
         unseen &= ~(known & (1.0 - drawn >= 1.0 / bound))
+    unseen |= left_out
     since = weighed & ripe
     found = Selection(
         rows, told, shut, int(unseen.sum()), int(weighed.sum()), round(effective_rows(weights[since]), 1), clipped

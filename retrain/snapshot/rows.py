@@ -67,8 +67,8 @@ class LabelledRows:
     _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
     _told_ms: int = 0
-    # Since when labels can be known: of a row before the first that was read its label may be gone.
-    _told_from: int = 0
+    # When the first label of each partition was told.
+    _firsts: dict[Partition, int] = field(default_factory=dict)
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
         """Read what came since the last call, up to ``ends`` where given; returns the number of records read."""
@@ -99,7 +99,7 @@ class LabelledRows:
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
                 told = frame[LABEL_TIME].to_numpy()
                 self._told_ms = max(self._told_ms, int(told.max()))
-                self._told_from = min(int(told.min()), self._told_from or int(told.min()))
+                self._firsts.setdefault(batch.partition, int(told[0]))
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self.frames.add(kind, kept)
@@ -133,6 +133,15 @@ class LabelledRows:
     def clock_ms(self) -> int | None:
         """The latest event time read, of predictions and labels: the stream's clock."""
         return self.columns.clock_ms
+
+    @property
+    def _told_from(self) -> int:
+        """Return since when labels can be known: of a row before the first that is left its label may be gone.
+
+        Retention takes from each partition at another time, so it is the last of those that have lost any.
+        """
+        cut = [first for partition, first in self._firsts.items() if self.begin[partition] > 0]
+        return max(cut) if cut else min(self._firsts.values(), default=0)
 
     def _labels(self, bucket: int, as_of_ms: int) -> pl.DataFrame:
         """Return the label of each event known at ``as_of_ms``: event id, label text, label time."""

@@ -17,6 +17,7 @@ from stationkeeper.streams.settings import KafkaSettings
 
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
+_OTHER_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION}
 # An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
 
@@ -181,7 +182,13 @@ class ConfluentSink:
         self.begin()
         self._damaged = True
         with _let_in(), translated("begin a transaction over offsets"):
-            self._ask(self._producer.send_offsets_to_transaction, [theirs(partition, 0)], group, self._limit_s)
+            try:
+                self._ask(self._producer.send_offsets_to_transaction, [theirs(partition, 0)], group, self._limit_s)
+            except KafkaException as error:
+                # Of a group that has forgotten this member, or begun another generation since, as after an election:
+                # the producer was let in before, and the abort ends over these offsets what is to be ended.
+                if error.args[0].code() not in _OTHER_MEMBERS:
+                    raise
         self.abort()
 
     def close(self) -> None:

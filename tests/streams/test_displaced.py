@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from stationkeeper.streams.broker import FoundBroker
-from stationkeeper.streams.errors import Fenced
+from stationkeeper.streams.errors import Displaced, Fenced
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Partition
 from tests.conformance.worlds import ConfluentWorld, take_over
@@ -82,6 +82,35 @@ def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: 
     assert successor._attempt(successor.turn)
     loop.close()
     successor.close()
+
+
+@pytest.mark.parametrize("answer", ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION"])
+def test_a_member_that_the_group_has_forgotten_joins_anew(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """A coordinator that was elected meanwhile knows the late answer's member alone; it has let the producer in."""
+    errors = pytest.importorskip(
+        "confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]"
+    )
+    topic = world.create("in", 1)
+    loop, stage = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    sink: Any = loop._sink
+    ask, refused = sink._ask, errors.KafkaException(errors.KafkaError(getattr(errors.KafkaError, answer), "Failed"))
+
+    def refuse(call: Any, *arguments: Any) -> None:
+        ask(call, *arguments)
+        if call.__name__ == "send_offsets_to_transaction":
+            monkeypatch.setattr(sink, "_ask", ask)
+            raise refused
+
+    monkeypatch.setattr(sink, "_ask", refuse)
+    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    assert not loop._attempt(loop.turn)
+    monkeypatch.undo()
+    until(lambda: holds(loop, topic), "it has its partition again")
+    assert stage.assigned.call_count == 2
+    loop.close()
 
 
 def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:

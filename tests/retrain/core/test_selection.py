@@ -129,6 +129,18 @@ def test_only_what_is_ripe_and_since_the_change_says_whether_labels_are_selectiv
     assert select(**{**{k: v for k, v in facts.items() if k != "fraud"}, "ripe": old}) is None
 
 
+def test_open_rows_that_are_labelled_by_score_stand_for_no_others():
+    facts = payments()
+    rng, open_rows = np.random.default_rng(3), facts["actions"] == "approve"
+    for told in (open_rows & (rng.random(N) < 0.3), open_rows & (facts["scores"] > 0.3)):
+        one = found(labelled=told)
+        by_score = int(told[facts["scores"] < 0.2].sum()) == 0
+        unlabelled = int((open_rows & ~told).sum())
+        # Labelled by chance, the blocked alone could be unseen, and each has one that stands for it.
+        assert one.selection.unseen == (unlabelled if by_score else 0)
+        assert int(one.unseen.sum()) == one.selection.unseen
+
+
 def test_labels_for_some_scores_without_an_action_leave_every_unlabelled_row_unseen():
     facts = payments()
     one = found(actions=np.full(N, ""), drawn=np.full(N, np.nan))

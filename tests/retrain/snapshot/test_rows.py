@@ -175,6 +175,25 @@ def test_frauds_whose_labels_are_gone_are_no_negatives(log: MemoryLog):
     assert told.absent.rows == len(negatives)
 
 
+def test_labels_are_known_from_where_the_last_partition_that_lost_any_begins():
+    log, minutes = MemoryLog(), range(480)
+    log.create(PREDICTIONS)
+    log.create(LABELS, 3)
+    log.produce(PREDICTIONS, [prediction(f"p{m:04d}", START + m * MINUTE, {"x": m}) for m in minutes], partition=0)
+    frauds = [m for m in minutes if m % 10 == 0 and m + 60 < 480]
+    for number in range(2):
+        mine = [m for m in frauds if m // 10 % 2 == number]
+        log.produce(LABELS, [label(f"p{m:04d}", START + (m + 60) * MINUTE, value=True) for m in mine], partition=number)
+    # The one keeps its labels from the third hour on, the other from the fifth.
+    for number, until in ((0, 180), (1, 300)):
+        log.trim(LABELS, number, sum(1 for m in frauds if m // 10 % 2 == number and m + 60 < until))
+    rows, as_of = absent_rows(log), START + 479 * MINUTE
+    told = rows.statistics(START, as_of, 64 * MINUTE, "true")
+    frame = frame_of(rows, as_of, told.maturity_ms)
+    assert set(frame.filter(pl.col("x") % 10 == 0)[LABEL].drop_nulls()) == {"true"}
+    assert frame.filter(pl.col(LABEL) == "false")[TIME].min() > START + 300 * MINUTE
+
+
 def test_payments_that_were_blocked_are_no_negatives(log: MemoryLog):
     """A tenth is approved frauds, and as many are blocked, of which nobody hears."""
     minutes = range(480)
