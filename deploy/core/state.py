@@ -58,7 +58,8 @@ class Spread(Message):
 class LastAnswer(Message):
     """The last answer to a query: what it says, its number, in words, when, and how many in a row failed.
 
-    ``unmeasured`` is how many in a row, up to this one, told nothing. ``asks`` is what it answers (``QueryPolicy.asks``), ``closed`` how many minutes closed since.
+    ``unmeasured`` is how many in a row, up to this one, told nothing. ``asks`` is what it answers
+    (``QueryPolicy.asks``), ``closed`` how many minutes closed since.
     """
 
     schema_name: ClassVar[str] = "last-answer"

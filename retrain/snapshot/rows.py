@@ -27,7 +27,7 @@ from stationkeeper.retrain.snapshot.events import (
     EventColumns,
 )
 from stationkeeper.retrain.snapshot.frames import EventFrames, OrderedRows
-from stationkeeper.retrain.snapshot.label_counts import Wanting, absent_from, count_labels, wanting_from
+from stationkeeper.retrain.snapshot.label_counts import Wanting, absent_from, count_labels, told_from, wanting_from
 from stationkeeper.retrain.snapshot.snapshot import ROW_GROUP, merge_base
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
@@ -134,15 +134,6 @@ class LabelledRows:
         """The latest event time read, of predictions and labels: the stream's clock."""
         return self.columns.clock_ms
 
-    @property
-    def _told_from(self) -> int:
-        """Return since when labels can be known: of a row before the first that is left its label may be gone.
-
-        Retention takes from each partition at another time, so it is the last of those that have lost any.
-        """
-        cut = [first for partition, first in self._firsts.items() if self.begin[partition] > 0]
-        return max(cut) if cut else min(self._firsts.values(), default=0)
-
     def _labels(self, bucket: int, as_of_ms: int) -> pl.DataFrame:
         """Return the label of each event known at ``as_of_ms``: event id, label text, label time."""
         found = self.frames.part("label", bucket)
@@ -181,7 +172,9 @@ class LabelledRows:
         if self.absence is not None:
             # Of what has come since the latest label nobody knows whether it is late.
             until = min(as_of_ms, self._told_ms or as_of_ms)
-            first, found = absent_from(self.absence, self._every(as_of_ms), self.positive, self._told_from, until)
+            first, found = absent_from(
+                self.absence, self._every(as_of_ms), self.positive, told_from(self._firsts, self.begin), until
+            )
             # Of labels that never came nobody knows how late they are.
             age = None if not self._told_ms else found if maturity_ms is None else maturity_ms
             # While it cannot be told, every row is too young.
@@ -194,7 +187,7 @@ class LabelledRows:
         return (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION)) for bucket in self.frames.buckets)
 
     def _wanting(self, as_of_ms: int, maturity_ms: int, text: str = "") -> Wanting:
-        return wanting_from(self._every(as_of_ms), self._told_from, as_of_ms - maturity_ms, text)
+        return wanting_from(self._every(as_of_ms), told_from(self._firsts, self.begin), as_of_ms - maturity_ms, text)
 
     def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
