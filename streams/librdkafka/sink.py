@@ -29,6 +29,8 @@ class ConfluentSink:
         self._settings = settings
         self._name = settings.member(role)
         self._client: Producer | None = None
+        self._former: Producer | None = None
+        self._former_open = False
         self._oversize = Oversize()
         self._failed: list[tuple[Outgoing, KafkaError]] = []
         self._open = self._damaged = False
@@ -41,6 +43,7 @@ class ConfluentSink:
         """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
         if self._client is not None:
             return
+        self._former = None
         settings = self._settings
         with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
             client = Producer(
@@ -154,8 +157,8 @@ class ConfluentSink:
 
     @property
     def alive(self) -> bool:
-        """Whether the producer that began here lives and has no transaction open."""
-        return self._client is not None and not self._open
+        """Whether a producer that began here lives and has no transaction open, or one that failed may be asked by."""
+        return self._former is not None or (self._client is not None and not self._open)
 
     def _raise_failed(self) -> None:
         if self._failed:
@@ -169,16 +172,22 @@ class ConfluentSink:
         """Undo the open transaction and throw the producer away if anything of it was sent."""
         if self._client is None or not self._open:
             return
-        self._open = False
+        self._open = self._former_open = False
         try:
             self._client.abort_transaction(_ABORT_S)
         except KafkaException:
-            self._damaged = True
+            self._damaged = self._former_open = True
         if self._damaged:
-            self._client, self._damaged = None, False
+            # Kept until another begins, to ask by whether a successor has its place: that needs one of before.
+            self._former, self._client, self._damaged = self._client, None, False
 
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+        if self._former is not None:
+            self._client, self._former = self._former, None
+            if self._former_open:
+                with translated("end a transaction"):
+                    self._ask(self._producer.abort_transaction, self._limit_s)
         self.begin()
         self._damaged = True
         with _let_in(), translated("begin a transaction over offsets"):
@@ -194,7 +203,7 @@ class ConfluentSink:
     def close(self) -> None:
         """Let go of the producer."""
         self.abort()
-        self._client = None
+        self._client = self._former = None
 
     @property
     def _producer(self) -> Producer:

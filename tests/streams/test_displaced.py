@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.errors import Displaced, Fenced
 from stationkeeper.streams.loop import Loop
-from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.ports import Outgoing, Partition
 from tests.conformance.worlds import ConfluentWorld, take_over
 from tests.waiting import until
 
@@ -49,6 +49,19 @@ def succeeded(world: ConfluentWorld) -> tuple[str, Loop, Loop]:
     return topic, loop, successor
 
 
+def fail(loop: Loop, topic: str, *, ended: bool) -> None:
+    """Leave the producer as a commit does that failed; not ``ended``: nor did the abort go through."""
+    sink: Any = loop._sink
+    sink.begin()
+    sink.send([Outgoing(topic, b"1")])
+    if ended:
+        sink.abort()
+    else:
+        sink._former, sink._client, sink._former_open, sink._open = sink._client, None, True, False
+    loop._stale = True
+    assert sink._client is None
+
+
 def ends(loop: Loop) -> bool:
     """Take a step; nothing but what it raises ends the wait."""
     loop._attempt(loop.turn)
@@ -79,6 +92,36 @@ def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: 
     with pytest.raises(Fenced, match="give each replica its own"):
         until(lambda: ends(loop), "it hears of the successor")
     successor._sink.abandon(Partition(topic, 0), successor._source.group())
+    assert successor._attempt(successor.turn)
+    loop.close()
+    successor.close()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_member_whose_commit_failed_asks_by_the_producer_of_before(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The leader that was lost takes a commit along: the producer is thrown away before the late answer is heard of."""
+    topic = world.create("in", 1)
+    loop, stage = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    fail(loop, topic, ended=ended)
+    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    assert not loop._attempt(loop.turn)
+    monkeypatch.undo()
+    until(lambda: holds(loop, topic), "it has its partition again")
+    assert stage.assigned.call_count == 2
+    loop.close()
+
+
+def test_a_member_whose_commit_failed_and_whose_successor_runs_ends(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, loop, successor = succeeded(world)
+    fail(loop, topic, ended=True)
+    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    with pytest.raises(Fenced, match="add offsets"):
+        loop._attempt(loop.turn)
     assert successor._attempt(successor.turn)
     loop.close()
     successor.close()
