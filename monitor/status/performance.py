@@ -202,7 +202,9 @@ def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool)
 def latest_selection(cohorts: Cohorts) -> LabelSelection | None:
     """Return whose labels never came, of the latest day that was judged."""
     until = cohorts.judged
-    return None if until is None else cohorts.charts.selection(None, until - DAY_MS, until)
+    if until is None:
+        return None
+    return cohorts.charts.selection(None, until - DAY_MS, until, cohorts.charts.shut(until))
 
 
 def maturity_reason(maturity: Maturity, settings: CohortRules) -> str:
@@ -251,6 +253,8 @@ class PerformanceView:
         """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
         self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.charts.mature}
+        until = judge.cohorts.judged
+        shut = frozenset[str]() if until is None else judge.cohorts.charts.shut(until)
         for who, ring in sorted(judge.cohorts.charts.mature.items()):
             if not ring:
                 continue
@@ -263,7 +267,7 @@ class PerformanceView:
             confusion = judge.cohorts.charts.confusion(*who, since)
             sums = judge.cohorts.charts.sums.total(who, since, last)
             real = _measures(judge.settings, reference, confusion, sums, segment=who[1])
-            selection = judge.cohorts.charts.selection(who, since, last)
+            selection = judge.cohorts.charts.selection(who, since, last, shut)
             labels = None if reference is None else judged(reference)
             usual: dict[str, Measure] = {}
             if labels is not None:

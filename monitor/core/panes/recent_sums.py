@@ -1,6 +1,6 @@
 """The sums over labelled predictions of each pane, for as long as they are shown."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from stationkeeper.monitor.core.reference import OutcomeSums, total
 
@@ -37,9 +37,15 @@ class RecentSums:
                 changed |= {start, whole}
         return changed
 
-    def drop(self, before: int) -> None:
-        """Let go of panes that start before."""
+    def oldest(self) -> int | None:
+        """Return the start of the first pane that is kept."""
+        return min((min(mine) for mine in self._kept.values()), default=None)
+
+    def drop(self, before: int, of: Callable[[_Who], bool] = lambda _who: True) -> None:
+        """Let go of panes that start before, of those that ``of`` names."""
         for who, mine in list(self._kept.items()):
+            if not of(who):
+                continue
             # Oldest first only where labels came so: all are looked at, a few hundred.
             for start in [start for start in mine if start < before]:
                 del mine[start]

@@ -11,7 +11,7 @@ from stationkeeper.monitor.core.panes import RecentSums
 from stationkeeper.monitor.core.performance import LabelSelection, actions_without_labels, label_selection
 from stationkeeper.monitor.core.reference import AssignedRows, Counts, OutcomeSums
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
-from stationkeeper.monitor.settings import DAY_MS
+from stationkeeper.monitor.settings import DAY_MS, HOUR_MS
 
 # A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
 # double memory and state of each version and segment.
@@ -28,7 +28,8 @@ class LabelCharts:
     ``mature`` holds the cells of the confusion matrix, int64[4], of cohorts whose labels are complete; ``scores`` the
     predictions by shared score bin, int64[32], of every pane. ``sums`` are those from which the other measures are
     read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window. So are
-    ``actions``, by version, segment and what was done upon the answer: by the hour where cohorts are.
+    ``actions``, by version, segment and what was done upon the answer: by the hour where cohorts are, those of all
+    traffic for a day at least.
     """
 
     def __init__(self) -> None:
@@ -64,11 +65,28 @@ class LabelCharts:
         for action, sums in actions.items():
             self.actions.add((*who, action), start, OutcomeSums.unpack(sums))
 
-    def selection(self, who: Who | None, since: int, until: int) -> LabelSelection | None:
-        """Return whose labels never come, of panes that start from ``since`` to ``until``; None of all versions."""
-        day = self._assigned(who, min(since, until - ACTIONS_OVER), until)
-        closed = frozenset(one.action for one in actions_without_labels(day))
-        return label_selection(self._assigned(who, since, until), closed)
+    def shut(self, until: int) -> frozenset[str]:
+        """Return the actions whose rows got no label, of all traffic, in the day up to the pane that starts at then.
+
+        All traffic decides for each segment: of few rows chance would, and each would read a day of sums.
+        """
+        day = self._assigned(None, until - ACTIONS_OVER, until)
+        return frozenset(one.action for one in actions_without_labels(day))
+
+    def selection(self, who: Who | None, since: int, until: int, shut: Collection[str]) -> LabelSelection | None:
+        """Return whose labels never come, of panes that start from ``since`` to ``until``; None of all versions.
+
+        They are the actions ``shut`` and those that these panes alone show to be.
+        """
+        found = self._assigned(who, since, until)
+        return label_selection(found, {*shut, *(one.action for one in actions_without_labels(found))})
+
+    def drop(self, judged: int, window: int, pane: int) -> None:
+        """Let go of sums that are shown no more, where cohorts are judged up to the pane that starts at ``judged``."""
+        self.sums.drop(judged - window - pane)
+        # A day of all traffic says which actions get no label; of each segment it would take half a gigabyte.
+        self.actions.drop(judged - window - HOUR_MS, lambda who: bool(who[1]))
+        self.actions.drop(judged - max(window, ACTIONS_OVER) - HOUR_MS)
 
     def _assigned(self, who: Who | None, since: int, until: int) -> dict[str, AssignedRows]:
         found: dict[str, OutcomeSums] = {}
@@ -84,20 +102,26 @@ class LabelCharts:
         return self.mature, self.scores
 
     def oldest(self) -> int | None:
-        """Return the start of the first pane that a chart shows."""
-        return min((ring[0][0] for kept in self.rings for ring in kept.values() if ring), default=None)
+        """Return the start of the first pane that a chart or a measure shows."""
+        rings = (ring[0][0] for kept in self.rings for ring in kept.values() if ring)
+        sums = (one for one in (self.sums.oldest(), self.actions.oldest()) if one is not None)
+        return min((*rings, *sums), default=None)
 
     def forget(self, watched: Collection[str], since: int) -> list[int]:
         """Let go of versions outside ``watched`` without a pane from ``since`` (ms) on; returns the panes' starts."""
         rings = [(who, ring) for kept in self.rings for who, ring in kept.items()]
         young = {who[0] for who, ring in rings if ring and ring[-1][0] >= since}
         gone = [(who, ring) for who, ring in rings if who[0] not in watched and who[0] not in young]
-        for who, _ in gone:
+        left = {who for who, _ in gone}
+        starts = [start for _, ring in gone for start, _ in ring]
+        for kept in (self.sums, self.actions) if left else ():
+            # Slots that nothing else touches have them, too: read back they would bring the version again.
+            starts += [start for start, whose, _ in kept.items() if whose[:2] in left]
+            kept.forget([whose for whose in kept.whose() if whose[:2] in left])
+        for who in left:
             self.mature.pop(who, None)
             self.scores.pop(who, None)
-        self.sums.forget([who for who, _ in gone])
-        self.actions.forget([whose for whose in self.actions.whose() if whose[:2] in {who for who, _ in gone}])
-        return [start for _, ring in gone for start, _ in ring]
+        return starts
 
     def load(self, piece: CohortSlot) -> None:
         """Take in what a slot holds; slots come in order, so that a full ring drops what it had dropped before."""

@@ -22,7 +22,7 @@ from stationkeeper.monitor.core.performance import (
     late_labels,
 )
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums
-from stationkeeper.monitor.judge.labels.charts import ACTIONS_OVER, KEPT, LabelCharts
+from stationkeeper.monitor.judge.labels.charts import KEPT, LabelCharts
 from stationkeeper.monitor.judge.labels.growing import WIDTH, GrowingCohorts
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, CohortSlots
 from stationkeeper.monitor.settings import HOUR_MS
@@ -203,8 +203,7 @@ class Cohorts:
                     selective = self.maturity.selective
                     yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
         self.judged = limit if self.judged is None else max(self.judged, limit)
-        self.charts.sums.drop(self.judged - self._window - self._pane)
-        self.charts.actions.drop(self.judged - max(self._window, ACTIONS_OVER) - HOUR_MS)
+        self.charts.drop(self.judged, self._window, self._pane)
 
     def _absence(self, counts: Counts) -> Counts:
         """Return the counts of a cohort whose predictions without label are negatives."""
