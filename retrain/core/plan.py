@@ -57,17 +57,23 @@ class Past:
 class AbsentLabels:
     """The rows after the onset that are negative for want of a label, and the age (ms) from which they are.
 
-    The age is None while it cannot be told how late positives are labelled: then no row is.
+    The age is None while it cannot be told how late positives are labelled: then no row is. ``since_ms`` is when the
+    labels begin that their topic still has, None where it has lost none.
     """
 
     rows: int
     age_ms: int | None
+    since_ms: int | None = None
 
     def words(self) -> str:
         """Return what a person must know, as plans tell it."""
+        gone = ""
+        if self.since_ms is not None:
+            since = to_datetime(self.since_ms)
+            gone = f"; labels of before {since:%Y-%m-%dT%H:%MZ} are gone from their topic, and no row of before counts"
         if self.age_ms is None:
-            return "how late labels come cannot be told yet, so that none is negative for want of one"
-        return f"{self.rows} of them negative for want of a label, {format_duration(self.age_ms)} old and more"
+            return f"how late labels come cannot be told yet, so that none is negative for want of one{gone}"
+        return f"{self.rows} of them negative for want of a label, {format_duration(self.age_ms)} old and more{gone}"
 
 
 @dataclass(frozen=True, slots=True)

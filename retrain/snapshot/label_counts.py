@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.labels.actions import EXPECTED, LEAST, ActionLabels
 from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.retrain.core.labels import age_of_absence, positive_texts
@@ -27,12 +28,14 @@ class Wanting:
     """Which rows without a label want one that would have come: those from ``since`` on, of no ``shut`` action.
 
     ``text`` is the class that they have for want of it. Of rows before ``since`` no label counts, neither class: frauds
-    of days that have no honest rows would raise the share of frauds, and teach that such days are fraud.
+    of days that have no honest rows would raise the share of frauds, and teach that such days are fraud. ``cut`` says
+    that labels of before are gone from their topic.
     """
 
     since: int
     shut: tuple[str, ...]
     text: str
+    cut: bool = False
 
     def expr(self, present: list[str]) -> pl.Expr:
         """Return whether a row without a label wants one, of a frame with the columns ``present``."""
@@ -46,17 +49,24 @@ class Wanting:
         return [text.alias(LABEL), time.alias(LABEL_TIME)]
 
 
-def told_from(firsts: Mapping[Partition, int], begin: Mapping[Partition, int]) -> int:
-    """Return since when (ms) labels can be known: of a row before the first that is left its label may be gone.
+def told_times(before: tuple[int, int] | None, told: Integers) -> tuple[int, int]:
+    """Return the times of a partition's first and earliest label after those ``told`` (ms, not empty), in log order."""
+    first, earliest = before or (int(told[0]), int(told[0]))
+    return first, min(earliest, int(told.min()))
 
-    ``firsts`` are the times of the first label of each partition, ``begin`` its first offset. Retention takes from each
-    partition at another time, so it is the latest of those that have lost any.
+
+def told_from(told: Mapping[Partition, tuple[int, int]], begin: Mapping[Partition, int]) -> tuple[int, bool]:
+    """Return since when (ms) labels can be known, and whether any of before are gone from their topic.
+
+    ``told`` are the times of the first and of the earliest label of each partition, ``begin`` its first offset.
+    Retention takes from each partition at another time, so it is the latest first one of those that have lost any: of a
+    row before it the label may be gone. Where none is lost it is the earliest, in whatever order labels were written.
     """
-    cut = [first for partition, first in firsts.items() if begin[partition] > 0]
-    return max(cut) if cut else min(firsts.values(), default=0)
+    cut = [first for partition, (first, _) in told.items() if begin[partition] > 0]
+    return (max(cut), True) if cut else (min((earliest for _, earliest in told.values()), default=0), False)
 
 
-def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text: str) -> Wanting:
+def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text: str, *, cut: bool = False) -> Wanting:
     """Find the actions that keep labels away, among rows from ``since`` until ``until`` (ms).
 
     Only positives are labelled, so that an action may also have few for being harmless; that errs to no evidence.
@@ -66,7 +76,7 @@ def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text:
         if ACTION in rows.columns:
             _count_actions(rows.filter(pl.col(TIME).is_between(since, until)), actions)
     found = [ActionLabels(name, *actions[name]) for name in sorted(actions)]
-    return Wanting(since, tuple(one.action for one in found if not _labels_come(one, found)), text)
+    return Wanting(since, tuple(one.action for one in found if not _labels_come(one, found)), text, cut)
 
 
 def _labels_come(one: ActionLabels, actions: Sequence[ActionLabels]) -> bool:
@@ -111,7 +121,7 @@ def count_labels(
         if ACTION in every.columns:
             _count_actions(every.filter(pl.col(TIME).is_between(onset_ms, as_of_ms - maturity_ms)), actions)
     done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
-    none = None if wanting is None else AbsentLabels(absent, age_ms)
+    none = None if wanting is None else AbsentLabels(absent, age_ms, wanting.since if wanting.cut else None)
     return LabelStatistics(as_of_ms, maturity_ms or 0, before, after, positives, done, none)
 
 

@@ -27,7 +27,14 @@ from stationkeeper.retrain.snapshot.events import (
     EventColumns,
 )
 from stationkeeper.retrain.snapshot.frames import EventFrames, OrderedRows
-from stationkeeper.retrain.snapshot.label_counts import Wanting, absent_from, count_labels, told_from, wanting_from
+from stationkeeper.retrain.snapshot.label_counts import (
+    Wanting,
+    absent_from,
+    count_labels,
+    told_from,
+    told_times,
+    wanting_from,
+)
 from stationkeeper.retrain.snapshot.snapshot import ROW_GROUP, merge_base
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
@@ -67,8 +74,8 @@ class LabelledRows:
     _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
     _told_ms: int = 0
-    # When the first label of each partition was told.
-    _firsts: dict[Partition, int] = field(default_factory=dict)
+    # When the first label of each partition was told, and the earliest.
+    _told: dict[Partition, tuple[int, int]] = field(default_factory=dict)
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
         """Read what came since the last call, up to ``ends`` where given; returns the number of records read."""
@@ -99,7 +106,7 @@ class LabelledRows:
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
                 told = frame[LABEL_TIME].to_numpy()
                 self._told_ms = max(self._told_ms, int(told.max()))
-                self._firsts.setdefault(batch.partition, int(told[0]))
+                self._told[batch.partition] = told_times(self._told.get(batch.partition), told)
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self.frames.add(kind, kept)
@@ -172,9 +179,8 @@ class LabelledRows:
         if self.absence is not None:
             # Of what has come since the latest label nobody knows whether it is late.
             until = min(as_of_ms, self._told_ms or as_of_ms)
-            first, found = absent_from(
-                self.absence, self._every(as_of_ms), self.positive, told_from(self._firsts, self.begin), until
-            )
+            since = told_from(self._told, self.begin)[0]
+            first, found = absent_from(self.absence, self._every(as_of_ms), self.positive, since, until)
             # Of labels that never came nobody knows how late they are.
             age = None if not self._told_ms else found if maturity_ms is None else maturity_ms
             # While it cannot be told, every row is too young.
@@ -187,7 +193,8 @@ class LabelledRows:
         return (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION)) for bucket in self.frames.buckets)
 
     def _wanting(self, as_of_ms: int, maturity_ms: int, text: str = "") -> Wanting:
-        return wanting_from(self._every(as_of_ms), told_from(self._firsts, self.begin), as_of_ms - maturity_ms, text)
+        since, cut = told_from(self._told, self.begin)
+        return wanting_from(self._every(as_of_ms), since, as_of_ms - maturity_ms, text, cut=cut)
 
     def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.

@@ -43,7 +43,6 @@ class ConfluentSink:
         """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
         if self._client is not None:
             return
-        self._former = None
         settings = self._settings
         with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
             client = Producer(
@@ -68,7 +67,8 @@ class ConfluentSink:
             )
             # Here earlier owners are fenced; it waits for their open transaction to be ended.
             within(self._limit_s, client.init_transactions, self._limit_s)
-        self._client = client
+        # Not before: while none has begun the former one still tells whether a successor has.
+        self._client, self._former = client, None
 
     def begin(self) -> None:
         """Start a transaction."""

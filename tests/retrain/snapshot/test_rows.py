@@ -190,6 +190,20 @@ def test_labels_are_known_from_where_the_last_partition_that_lost_any_begins():
     frame = frame_of(rows, as_of, told.maturity_ms)
     assert set(frame.filter(pl.col("x") % 10 == 0)[LABEL].drop_nulls()) == {"true"}
     assert frame.filter(pl.col(LABEL) == "false")[TIME].min() > START + 300 * MINUTE
+    assert told.absent is not None
+    assert "labels of before 2026-01-05T05:10Z are gone from their topic" in told.absent.words()
+
+
+def test_labels_that_were_written_in_any_order_cut_nothing_off(log: MemoryLog):
+    minutes = range(480)
+    log.produce(PREDICTIONS, [prediction(f"p{m:04d}", START + m * MINUTE, {"x": m}) for m in minutes], partition=0)
+    frauds = [m for m in minutes if m % 10 == 0 and m + 60 < 480]
+    told = [label(f"p{m:04d}", START + (m + 60) * MINUTE, value=True) for m in reversed(frauds)]
+    log.produce(LABELS, told)
+    found = absent_rows(log).statistics(START, START + 479 * MINUTE, 64 * MINUTE, "true").absent
+    assert found is not None
+    assert found.rows > 300
+    assert "gone" not in found.words()
 
 
 def test_payments_that_were_blocked_are_no_negatives(log: MemoryLog):
