@@ -53,6 +53,9 @@ CHEAP = {
     "python -m scripts.docs.publish",
 }
 
+NAMED_SHELL = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+"""Completion of the shell that is named, whatever shell started the tests: under `sh` there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -143,6 +146,7 @@ def test_pages_show_commands_and_the_cheap_ones_are_run() -> None:
         done = subprocess.run(
             [*program, *words[1:], *(["bash"] if line.endswith("completion") else [])],
             cwd=ROOT,
+            env={**os.environ, **NAMED_SHELL},
             check=False,
             capture_output=True,
             text=True,
@@ -203,6 +207,10 @@ def test_completion_completes() -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered_for_a_shell(shell: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "stationkeeper", "--show-completion", shell], check=False, capture_output=True, text=True
+        [sys.executable, "-m", "stationkeeper", "--show-completion", shell],
+        env={**os.environ, **NAMED_SHELL},
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, "stationkeeper" in done.stdout) == (0, True), done.stderr
