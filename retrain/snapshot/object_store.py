@@ -53,8 +53,8 @@ class ObjectStore:
         def at(files: Any, path: str) -> float:
             try:
                 return float(files.modified(path).timestamp())
+            # Some drivers have no times (ftp): nothing there is ever old, but a person is erased from it all the same.
             except NotImplementedError:
-                # Some have no times (ftp): nothing there is ever old, but a person is erased from it as from any other.
                 return math.inf
 
         def listed(files: Any, root: str) -> dict[str, float]:

@@ -39,11 +39,29 @@ def holds(loop: Loop, topic: str) -> bool:
     return loop._assigned == {Partition(topic, 0)} and not loop._stale
 
 
+def joined(world: ConfluentWorld) -> tuple[str, Loop, Any]:
+    """A topic, a member that has its partition, and the member's stage."""
+    topic = world.create("in", 1)
+    loop, stage = loop_of(world, topic)
+    until(lambda: holds(loop, topic), "it has its partition")
+    return topic, loop, stage
+
+
+def hears(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next poll tell that the group gave the member's name to another."""
+    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+
+
+def goes_on(loop: Loop, stage: Any, topic: str) -> None:
+    """See the member join anew, with its state read once more, and close it."""
+    until(lambda: holds(loop, topic), "it has its partition again")
+    assert stage.assigned.call_count == 2
+    loop.close()
+
+
 def succeeded(world: ConfluentWorld) -> tuple[str, Loop, Loop]:
     """A topic, a member that has its partition, and the process that has taken its place since."""
-    topic = world.create("in", 1)
-    loop, _ = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
+    topic, loop, _ = joined(world)
     successor, _ = loop_of(world, topic)
     until(lambda: holds(successor, topic), "the successor has its partition")
     return topic, loop, successor
@@ -69,18 +87,14 @@ def ends(loop: Loop) -> bool:
 
 
 def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWorld) -> None:
-    topic = world.create("in", 1)
-    loop, stage = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
+    topic, loop, stage = joined(world)
     # The same name joins with no producer begun before it, as only this very process does.
     late = world.source(world.settings())
     late.subscribe([topic])
     take_over(late)
     until(lambda: not loop._attempt(loop.turn), "it hears of the other member")
     late.close()
-    until(lambda: holds(loop, topic), "it has its partition again")
-    assert stage.assigned.call_count == 2
-    loop.close()
+    goes_on(loop, stage, topic)
 
 
 def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: ConfluentWorld) -> None:
@@ -102,16 +116,12 @@ def test_a_member_whose_commit_failed_asks_by_the_producer_of_before(
     world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
     """The leader that was lost takes a commit along: the producer is thrown away before the late answer is heard of."""
-    topic = world.create("in", 1)
-    loop, stage = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
+    topic, loop, stage = joined(world)
     fail(loop, topic, ended=ended)
-    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    hears(loop, monkeypatch)
     assert not loop._attempt(loop.turn)
     monkeypatch.undo()
-    until(lambda: holds(loop, topic), "it has its partition again")
-    assert stage.assigned.call_count == 2
-    loop.close()
+    goes_on(loop, stage, topic)
 
 
 def test_a_member_whose_commit_failed_and_whose_successor_runs_ends(
@@ -119,7 +129,7 @@ def test_a_member_whose_commit_failed_and_whose_successor_runs_ends(
 ) -> None:
     topic, loop, successor = succeeded(world)
     fail(loop, topic, ended=True)
-    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    hears(loop, monkeypatch)
     with pytest.raises(Fenced, match="add offsets"):
         loop._attempt(loop.turn)
     assert successor._attempt(successor.turn)
@@ -132,12 +142,8 @@ def test_a_member_that_the_group_has_forgotten_joins_anew(
     world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     """A coordinator that was elected meanwhile knows the late answer's member alone; it has let the producer in."""
-    errors = pytest.importorskip(
-        "confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]"
-    )
-    topic = world.create("in", 1)
-    loop, stage = loop_of(world, topic)
-    until(lambda: holds(loop, topic), "it has its partition")
+    errors = pytest.importorskip("confluent_kafka")
+    topic, loop, stage = joined(world)
     sink: Any = loop._sink
     ask, refused = sink._ask, errors.KafkaException(errors.KafkaError(getattr(errors.KafkaError, answer), "Failed"))
 
@@ -148,12 +154,10 @@ def test_a_member_that_the_group_has_forgotten_joins_anew(
             raise refused
 
     monkeypatch.setattr(sink, "_ask", refuse)
-    monkeypatch.setattr(loop._source, "poll", Mock(side_effect=[Displaced("its name was given to another member")]))
+    hears(loop, monkeypatch)
     assert not loop._attempt(loop.turn)
     monkeypatch.undo()
-    until(lambda: holds(loop, topic), "it has its partition again")
-    assert stage.assigned.call_count == 2
-    loop.close()
+    goes_on(loop, stage, topic)
 
 
 def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:
