@@ -40,7 +40,7 @@ class Queries:
         self._models = {model: dict(queries) for model, queries in models.items() if queries}
         self._every_s = every_s
         self._arms: dict[str, Arms] = {}
-        self._due: dict[str, float] = {}
+        self._due: dict[str, tuple[Arms, float]] = {}
         self._found: dict[str, list[tuple[Arms, dict[str, QueryAnswer]]]] = {}
         self._told: dict[tuple[str, str], str] = {}
         self._wake = threading.Condition()
@@ -54,9 +54,11 @@ class Queries:
         with self._wake:
             self._found.pop(model, None)
             if arms is None:
-                del self._arms[model], self._due[model]
+                del self._arms[model]
                 return
-            self._arms[model], self._due[model] = arms, time.monotonic()
+            # Not sooner for a transaction that was given up: one scrape that failed would be two failures in a row.
+            last, due = self._due.get(model, (arms, 0.0))
+            self._arms[model], self._due[model] = arms, (arms, due if last == arms else 0.0)
             # Started with the first canary: a process that compares nothing talks to nobody.
             if model not in self._threads:
                 thread = threading.Thread(target=self._run, args=(model,), name=f"queries-{model}", daemon=True)
@@ -67,7 +69,7 @@ class Queries:
     def forget(self) -> None:
         """Ask about nothing: another process has the rollouts now."""
         with self._wake:
-            for held in (self._arms, self._due, self._found):
+            for held in (self._arms, self._found):
                 held.clear()
 
     def taken(self, model: str) -> list[tuple[Arms, dict[str, QueryAnswer]]]:
@@ -89,11 +91,12 @@ class Queries:
             with self._wake:
                 if self._stopping:
                     return
-                now, due = time.monotonic(), self._due.get(model)
-                if due is None or due > now:
-                    self._wake.wait(None if due is None else due - now)
+                now, arms = time.monotonic(), self._arms.get(model)
+                due = self._due[model][1]
+                if arms is None or due > now:
+                    self._wake.wait(None if arms is None else due - now)
                     continue
-                arms, self._due[model] = self._arms[model], now + self._every_s
+                self._due[model] = arms, now + self._every_s
             answers = {name: self._asked(model, name, query, arms) for name, query in self._models[model].items()}
             with self._wake:
                 # Versions that changed meanwhile are asked about anew.

@@ -11,7 +11,7 @@ from stationkeeper.deploy.core.admission import advance, note_proven
 from stationkeeper.deploy.core.minutes import MinuteBook
 from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
 from stationkeeper.deploy.core.policy import Policy
-from stationkeeper.deploy.core.queries import QueryAnswer, resumed
+from stationkeeper.deploy.core.queries import UNASKED_MS, QueryAnswer, resumed
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import answered, close_minute, compared, tick
 from stationkeeper.deploy.core.split import as_served
@@ -59,7 +59,9 @@ class Rollouts:
     def resume(self, rollout: Rollout) -> None:
         """Go on from the last record of a model; raises ``ValidationError`` where its memory cannot be read."""
         state = memory(rollout)
-        self.records[rollout.model] = remember(rollout, resumed(state)) if state.asked else rollout
+        # A transaction that was given up is over in a moment; how long nobody asked before us we do not know.
+        unasked = state.asked and not self._now
+        self.records[rollout.model] = remember(rollout, resumed(state)) if unasked else rollout
         self._before[rollout.model] = state.taken
         if rollout.phase is not Phase.STEADY:
             self._books[rollout.model] = MinuteBook.resume(state.open)
@@ -118,6 +120,8 @@ class Rollouts:
 
     def tick(self, now_ms: int) -> None:
         """Let wall time pass for every model."""
+        if self._now and now_ms - self._now > UNASKED_MS:
+            self.records = {name: remember(one, resumed(memory(one))) for name, one in self.records.items()}
         self._now = now_ms
         for model, rollout in list(self.records.items()):
             if self._wall and model in self.policies:

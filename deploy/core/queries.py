@@ -17,6 +17,8 @@ from stationkeeper.deploy.core.state import Controller, LastAnswer
 # takes its timeout; a backlog closes more of them than it takes in answers. By minutes and not by a clock: where they
 # close each half hour, or hours of a replayed stream in a second, no age in milliseconds says whether one was missed.
 _FRESH_MINUTES = 3
+# Milliseconds of the wall clock after which nobody had asked for as long as an answer would have lasted.
+UNASKED_MS = _FRESH_MINUTES * 60_000
 
 
 class QueryOutcome(StrEnum):

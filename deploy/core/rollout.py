@@ -114,6 +114,11 @@ def _decide_canary(rollout: Rollout, state: Controller, policy: Policy) -> Trans
 
 def _go_on(rollout: Rollout, state: Controller, policy: Policy, harm: tuple[Action, Because] | None) -> Transition:
     """Return the hold, the wait, the next step or the promotion of a canary that no one stops; ``harm`` may hold."""
+    # What a query holds goes on by its answer alone: that none comes, or one that is not yet one too many in a row, is
+    # no word for the canary, whatever else holds it meanwhile.
+    silent = unanswered(state, policy) if state.held == Reason.QUERY_FAILED else None
+    if silent:
+        return Transition(rollout.model_copy(update={"reason": (harm[1] if harm else silent).text}))
     mismatch = _mismatch(state, policy)
     if harm or mismatch or state.incidents:
         broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))

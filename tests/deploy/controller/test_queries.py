@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
@@ -17,7 +18,8 @@ from stationkeeper.deploy.core.queries import QueryAnswer, unanswered
 from stationkeeper.deploy.core.reasons import Reason
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import QuerySettings
-from tests.deploy.world import SETTINGS, TOPICS, World, candidate
+from stationkeeper.streams.ports import Restored
+from tests.deploy.world import ASSIGNED, SETTINGS, TOPICS, World, candidate
 from tests.json_server import JsonServer
 from tests.listening import free_port
 from tests.waiting import until
@@ -208,3 +210,52 @@ def test_a_controller_that_starts_again_waits_for_an_answer_of_its_own(double: P
     waited = unanswered(memory(record), asked.policy())
     assert (model, waited and waited.numbers["outcome"]) == ("fraud", "nothing yet")
     world.stage.close()
+
+
+def test_an_aborted_transaction_ends_no_row_of_failures_and_a_long_time_away_does(double: Prometheus) -> None:
+    asked = SETTINGS.model_copy(update={"queries": {"checkouts": wanted(double.url, failures=1_000)}})
+    world = World(settings=asked, query_s=0.01)
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(3)
+    double.value = "0.5"
+
+    def failed() -> int:
+        last = memory(world.stage._rollouts.records["fraud"]).asked.get("checkouts")
+        return last.failed if last else 0
+
+    def again() -> None:
+        world.stage.revoked(ASSIGNED)
+        world.stage.assigned(ASSIGNED, Restored(dict(world.rollouts)))
+
+    def two() -> bool:
+        world.flush()
+        return failed() >= 2
+
+    until(two, "two failures in the log")
+    before = failed()
+    again()
+    assert failed() == before
+    world.stage._rollouts.tick(world.now + 1_000)
+    assert failed() == before
+    again()
+    world.stage._rollouts.tick(world.now + 600_000)
+    assert failed() == 0
+    world.stage.close()
+
+
+def test_a_role_that_goes_back_to_the_log_asks_no_sooner_for_it(double: Prometheus) -> None:
+    queries = Queries({"fraud": {"q": wanted(double.url, "$champion/$canary")}}, every_s=3_600.0)
+    try:
+        queries.follow("fraud", ("1", "2"))
+        until(lambda: queries.taken("fraud"), "an answer")
+        # One scrape that failed, asked for at each of three aborts, would be three failures in a row.
+        for _ in range(3):
+            queries.forget()
+            queries.follow("fraud", ("1", "2"))
+            time.sleep(0.05)
+        queries.follow("fraud", ("1", "3"))
+        until(lambda: queries.taken("fraud"), "the next versions are asked about at once")
+        assert [query for query, _ in double.asked] == ["1/2", "1/3"]
+    finally:
+        queries.close()

@@ -14,7 +14,7 @@ from stationkeeper.deploy.core.promotion import risks
 from stationkeeper.deploy.core.queries import QueryAnswer, failing, noted, outcome, resumed, unanswered
 from stationkeeper.deploy.core.reasons import Reason
 from stationkeeper.deploy.core.rollout import answered, compared
-from stationkeeper.deploy.core.state import memory
+from stationkeeper.deploy.core.state import memory, remember
 from stationkeeper.deploy.settings import QuerySettings, RolloutSettings
 from tests.deploy.core.ramp import MINUTE, SETTINGS, drive, started
 
@@ -70,6 +70,34 @@ def test_a_query_that_holds_holds_until_it_is_successful_again():
     assert (rollout.phase, told[-1]) == (Phase.HOLD, Reason.QUERY_FAILED)
     rollout, told = play(policy("hold", 1), [GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD])
     assert (rollout.phase, told[-1]) == (Phase.CANARY, Reason.RESUMED)
+
+
+@pytest.mark.parametrize("then", [[NONE] * 6, [AWAY] * 6, [AWAY] * 6 + [BAD], [AWAY] * 2 + [BAD] + [NONE] * 6])
+def test_what_a_query_holds_goes_on_by_an_answer_and_not_because_none_came(then: list[QueryAnswer]):
+    rules = replace(policy("hold", 2), max_ms=10_000 * MINUTE)
+    rollout, told = play(rules, [GOOD, GOOD, BAD, BAD, *then])
+    assert (rollout.phase, told[-1], told.count(Reason.QUERY_FAILED)) == (Phase.HOLD, Reason.QUERY_FAILED, 1)
+    # Nor does a process that takes over from the record, which counts no failure of before.
+    again = remember(rollout, resumed(memory(rollout)))
+    records, audits = drive(again, rules, range(20, 40), rng=np.random.default_rng(5))
+    assert (records[-1].phase, audits) == (Phase.HOLD, [])
+    assert records[-1].reason.startswith("query checkouts said")
+    good = answered(records[-1], rules, {"checkouts": GOOD}).rollout
+    records, audits = drive(good, rules, [40], rng=np.random.default_rng(6))
+    assert (records[-1].phase, [one.evidence["code"] for one in audits]) == (Phase.CANARY, [Reason.RESUMED])
+    # The same where the query is asked no more, or does no more than inform.
+    for fewer in (replace(rules, queries={}), replace(rules, queries=policy("inform").queries)):
+        assert drive(again, fewer, [20], rng=np.random.default_rng(7))[0][-1].phase is Phase.CANARY
+
+
+def test_what_a_query_holds_is_not_let_go_by_the_end_of_something_else_that_holds():
+    rules = policy("hold", 1)
+    rollout, _ = play(rules, [GOOD, GOOD, BAD, BAD, *[AWAY] * 5])
+    broken = remember(rollout, memory(rollout).model_copy(update={"incidents": ("inc-1",)}))
+    records, _ = drive(broken, rules, [10, 11], rng=np.random.default_rng(5))
+    cured = remember(records[-1], memory(records[-1]).model_copy(update={"incidents": ()}))
+    records, _ = drive(cured, rules, [12, 13], rng=np.random.default_rng(6))
+    assert records[-1].phase is Phase.HOLD
 
 
 @pytest.mark.parametrize("none", [NONE, AWAY, None])
