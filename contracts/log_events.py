@@ -31,6 +31,7 @@ class LogEvent(StrEnum):
     TABLE_RECORD_REFUSED = "table_record_refused"
     RECORD_LEFT_OUT = "record_left_out"
     RECORDS_EXPIRED = "records_expired"
+    RECORDS_TAKEN_BEFORE = "records_taken_before"
     REFERENCE_LOADED = "reference_loaded"
     VERDICT = "verdict"
     INCIDENT_OPENED = "incident_opened"
@@ -97,6 +98,10 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
         "over, nothing is done for it, and it is not read again. Whoever wrote it must write it again."
     ),
     LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",
+    LogEvent.RECORDS_TAKEN_BEFORE: (
+        "`deploy` reads again what its rollouts hold already, as a broker has lost its offsets; it moves nothing. "
+        "Told at the first such record, with where it lies; the status counts all."
+    ),
     LogEvent.REFERENCE_LOADED: "A reference was taken into use.",
     LogEvent.VERDICT: "A verdict was written.",
     LogEvent.INCIDENT_OPENED: "An incident was opened.",

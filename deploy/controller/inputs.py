@@ -34,9 +34,16 @@ class DeployInputs:
             topics.approvals.name: self._approval,
         }
 
-    def read(self, topic: str, value: bytes, known: Known) -> None:
-        """Take in a record; ``known`` tells of a model whether its own record holds this one."""
-        self._readers[topic](value, known)
+    def read(self, topic: str, value: bytes, known: Known) -> bool:
+        """Take in a record; ``known`` tells of a model whether its own record holds this one; returns if any did."""
+        told: list[bool] = []
+
+        def asked(model: str) -> bool:
+            told.append(known(model))
+            return told[-1]
+
+        self._readers[topic](value, asked)
+        return any(told)
 
     def _candidate(self, value: bytes, known: Known) -> None:
         candidate = Candidate.decode(value)

@@ -66,7 +66,8 @@ class Deploy:
         self._inputs = DeployInputs(topics, self._rollouts, effects.origins)
         self._written: list[Rollout] = []
         self._shown: deque[Deployment] = deque(maxlen=_DEPLOYMENTS_SHOWN)
-        self._unreadable = 0
+        self._unreadable = self._taken_before = 0
+        self._told_taken = False
         self._missing: list[str] = []
         self._refused: dict[str, str] = {}
 
@@ -123,7 +124,8 @@ class Deploy:
                 continue
             try:
                 known = partial(self._rollouts.known, place, offset, written)
-                self._inputs.read(topic, value, known)
+                if self._inputs.read(topic, value, known):
+                    self._note_taken(f"{place}@{offset}")
             except (ValidationError, WireError) as error:
                 self._unreadable += 1
                 where = f"{place}@{offset}"
@@ -131,6 +133,13 @@ class Deploy:
                 _log.error(LogEvent.RECORD_LEFT_OUT, role=self.name, record=where, error=str(error))
         if len(batch.timestamps):
             self._rollouts.taken(place, batch.next_offset, int(batch.timestamps.max()))
+
+    def _note_taken(self, where: str) -> None:
+        self._taken_before += 1
+        # Of one loss of the offsets a whole topic may come again.
+        if not self._told_taken:
+            _log.warning(LogEvent.RECORDS_TAKEN_BEFORE, role=self.name, record=where)
+        self._told_taken = True
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return changed rollout records, renewed leases and the audit of what was done."""
@@ -178,7 +187,10 @@ class Deploy:
             )
             for model, rollout in sorted(self._rollouts.records.items())
         ]
-        detail: dict[str, Any] = {"unreadable_records": self._unreadable}
+        detail: dict[str, Any] = {
+            "unreadable_records": self._unreadable,
+            "records_taken_before": self._taken_before,
+        }
         if self._missing:
             detail["not_assigned"] = (
                 f"{', '.join(self._missing)}: another member of the group holds them; run one deploy"
@@ -201,3 +213,4 @@ class Deploy:
         self._queries.forget()
         self._written.clear()
         self._refused.clear()
+        self._told_taken = False

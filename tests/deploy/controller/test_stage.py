@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
@@ -129,9 +131,15 @@ def test_minutes_that_come_again_though_they_were_committed_count_once():
     assert once is not None
     assert (once.arms["2"].rows, len(once.outcomes)) == (20, 1)
     # Again in pieces, each of them committed, and once more by a third process.
+    assert world.stage.status()["detail"]["records_taken_before"] == 0
     again(world, sent[0])
-    again(world, *sent)
+    with capture_logs() as logs:
+        again(world, *sent)
     assert memory(world.last).open == once
+    # A record counts once, however many models it speaks of; it is told once, however often they come.
+    assert world.stage.status()["detail"]["records_taken_before"] == 3
+    told = [(one["record"], one["log_level"]) for one in logs if one["event"] == LogEvent.RECORDS_TAKEN_BEFORE]
+    assert told == [("t.history/0@4", "warning")]
     # What is new counts, and so does what a new topic holds at offsets that are known.
     world.send(TOPICS.history.name, rows)
     world.flush()
