@@ -22,11 +22,15 @@ JOIN_BYTES = 448 * 1024
 
 
 def packed(records: Iterable[Record]) -> list[bytes]:
-    """Return records, in their order, as values of one format each, of at most about ``PART_BYTES`` uncompressed."""
+    """Return records as values of one format each, of at most about ``PART_BYTES`` uncompressed.
+
+    Those of one format stay in their order; corrections come behind everything that they correct.
+    """
     out: list[bytes] = []
     held: list[Record] = []
     size = 0
-    for record in records:
+    # Outcomes of several classes take turns between formats: in their order each turn would be a value of its own.
+    for record in sorted(records, key=lambda one: (isinstance(one, OutcomeDelta) and not one.rows, format_of(one))):
         # A record's names, numbers and frame beside its arrays; too much only cuts a packet early.
         mine = 128 + _bytes_of(record)
         # By format: an older reader passes over a whole value that it cannot read, panes and arms beside it.

@@ -267,7 +267,8 @@ class PerformanceView:
             confusion = judge.cohorts.charts.confusion(*who, since)
             sums = judge.cohorts.charts.sums.total(who, since, last)
             real = _measures(judge.settings, reference, confusion, sums, segment=who[1])
-            selection = judge.cohorts.charts.selection(who, since, last, shut)
+            mine = shut if until is None else judge.cohorts.charts.shut(until, who, shut)
+            selection = judge.cohorts.charts.selection(who, since, last, mine)
             labels = None if reference is None else judged(reference)
             usual: dict[str, Measure] = {}
             if labels is not None:

@@ -321,11 +321,12 @@ class _Summary:
         found = self._assigned
         if found is None:
             return
-        for code, name in enumerate(found.names):
+        # Those that are there alone: the events of one version may name few of those of all.
+        for code in np.unique(found.code[found.code >= 0]).tolist():
             mine = found.code == code
             for at, sums in enumerate(drawn_by_group(found.drawn[mine], group[mine], groups)):
                 if len(sums.at):
-                    yield at, {name: sums.pack()}
+                    yield at, {found.names[code]: sums.pack()}
 
     def sums(self, group: Integers, rows: Counts, *, wide: bool) -> Counts:
         """Return the sums by group, int64[groups, ...]: as ``ArmDelta`` has them, then the scores. O(n).

@@ -68,18 +68,23 @@ class CardinalityLimits:
         found = events.assigned
         if found is None:
             return events
-        code, width = found.code.copy(), len(found.names)
-        said = np.flatnonzero(code >= 0)
-        pairs, first = np.unique(events.owner[said] * width + code[said], return_index=True)
+        width, said = len(found.names), np.flatnonzero(found.code >= 0)
+        pairs, first, pair = np.unique(
+            events.owner[said] * width + found.code[said], return_index=True, return_inverse=True
+        )
+        # Numbered anew: what reads them goes through all rows once a name, which of free text takes seconds a batch.
+        numbers, codes = dict[str, int](), np.full(len(pairs), -1, np.int64)
         # By the row at which each first came, as versions.
-        for pair in pairs[np.argsort(first)].tolist():
-            owner, at = divmod(pair, width)
-            name, known = found.names[at], state.actions.setdefault(events.owners[owner][0], [])
+        for at in np.argsort(first).tolist():
+            owner, mine = divmod(int(pairs[at]), width)
+            name, known = found.names[mine], state.actions.setdefault(events.owners[owner][0], [])
             if name not in known and len(known) < MOST_ACTIONS and len(name) <= LONGEST:
                 known.append(name)
-            if name not in known:
-                code[(events.owner == owner) & (code == at)] = -1
-        return replace(events, assigned=replace(found, code=code))
+            if name in known:
+                codes[at] = numbers.setdefault(name, len(numbers))
+        code = np.full(len(found.code), -1, np.int64)
+        code[said] = codes[pair.reshape(-1)]
+        return replace(events, assigned=replace(found, names=tuple(numbers), code=code))
 
     def segments(self, state: PartitionState, kinds: Sequence[Events]) -> None:
         """Give the values of segment dimensions their places, in the order in which counted events bring them."""

@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.performance import (
     LabelSelection,
     actions_without_labels,
     every_measure,
+    judged_counts,
     label_selection,
     reference_classes,
     share_sequence,
@@ -28,7 +29,8 @@ from stationkeeper.monitor.core.reference import (
     Reference,
     ReferenceSubject,
     Task,
-    added_actions,
+    labelled_by_action,
+    predicted_by_action,
     rank_grid,
     total,
 )
@@ -60,7 +62,7 @@ class History:
     vectors: dict[tuple[str, int], Counts] = field(default_factory=dict)
     confusions: dict[tuple[str, int], Counts] = field(default_factory=dict)
     sums: dict[str, OutcomeSums] = field(default_factory=dict)
-    actions: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    actions: dict[str, dict[str, OutcomeSums]] = field(default_factory=dict)
     rows: int = 0
     step: int = 60_000
 
@@ -153,9 +155,7 @@ class History:
 
     def _selection(self, version: str) -> LabelSelection | None:
         """Whose labels never come, of all rows of the period: the youngest lack theirs whatever was done."""
-        found = {
-            name: AssignedRows.of(OutcomeSums.unpack(sums)) for name, sums in self.actions.get(version, {}).items()
-        }
+        found = {name: AssignedRows.of(sums) for name, sums in self.actions.get(version, {}).items()}
         return label_selection(found, {one.action for one in actions_without_labels(found)})
 
 
@@ -212,6 +212,7 @@ def _grouped(grid: Any, counts: Counts, size: int) -> list[int]:
 def read_history(reader: Reader, topics: Topics, model: str, start: int | None, end: int | None) -> History:
     """Add up the history of one model by step; only panes of the finest length, as hours repeat their minutes."""
     panes, outcomes, acted = list[PaneDelta](), list[OutcomeDelta](), list[OutcomeDelta | ArmDelta]()
+    said = set[str]()
     for record in read_records(reader, topics, model):
         if (start is not None and record.start < start) or (end is not None and record.start >= end):
             continue
@@ -219,6 +220,9 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
             panes.append(record)
             continue
         if record.actions:
+            said.add(record.version)
+        # A correction has no action: its label counts by the first one's, as everywhere that decides.
+        if record.version in said and record.rows:
             acted.append(record)
         if isinstance(record, OutcomeDelta):
             outcomes.append(record)
@@ -232,9 +236,7 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
     # Whole panes a step, rounded up: their counts add and cannot be cut.
     history.step = max(1, -(-(last - first + length) // (STEPS * length))) * length
     _add_panes(history, panes)
-    for one in acted:
-        if one.length == length:
-            history.actions[one.version] = added_actions(history.actions.get(one.version, {}), one.actions)
+    history.actions = _by_action(one for one in acted if one.length == length)
     parts: dict[str, list[OutcomeSums]] = {}
     for outcome in outcomes:
         if outcome.length == length:
@@ -244,6 +246,20 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
             parts.setdefault(outcome.version, []).append(OutcomeSums.unpack(outcome.sums))
     history.sums = {version: total(found) for version, found in parts.items()}
     return history
+
+
+def _by_action(acted: Iterable[OutcomeDelta | ArmDelta]) -> dict[str, dict[str, OutcomeSums]]:
+    """Return predictions and labels by version and by what was done upon the answer."""
+    found: dict[str, dict[str, list[OutcomeSums]]] = {}
+    for one in acted:
+        if isinstance(one, ArmDelta):
+            mine = predicted_by_action(one.actions, one.rows)
+        else:
+            confusion, scored = np.frombuffer(one.confusion, dtype="<i8"), np.frombuffer(one.scored, dtype="<i8")
+            mine = labelled_by_action(one.actions, judged_counts(confusion, scored, OutcomeSums.unpack(one.sums))[0])
+        for name, sums in mine.items():
+            found.setdefault(one.version, {}).setdefault(name, []).append(sums)
+    return {version: {name: total(each) for name, each in named.items()} for version, named in found.items()}
 
 
 def _add_panes(history: History, panes: Iterable[PaneDelta]) -> None:

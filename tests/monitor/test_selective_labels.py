@@ -10,20 +10,23 @@ from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import AssignedRows, OutcomeSums
 from stationkeeper.monitor.verify import verify
+from stationkeeper.report.history import read_history
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, labels, predictions, reference
 
 ROWS, PER_MINUTE = 6_000, 50
 
 
-def decided(*, drawn: bool = True, actions: int = 0) -> tuple[list[bytes], list[int]]:
+def decided(*, drawn: bool = True, actions: int = 0, said: int = 1) -> tuple[list[bytes], list[int]]:
     """Predictions of which those called positive are blocked with .75; the numbers of those that get a label."""
     out, known = [], []
     for i, value in enumerate(predictions(120, PER_MINUTE)):
         event = json.loads(value)
         through = event["prediction"] < 0.5 or i % 4 == 3
         event["action"] = f"offer {i}" if i < actions else "approve" if through else "block"
-        if drawn:
+        if through and i % said:
+            del event["action"]
+        elif drawn:
             event["assignment_prob"] = 1.0 if event["prediction"] < 0.5 else 0.25 if through else 0.75
         out.append(json.dumps(event).encode())
         if through:
@@ -31,10 +34,10 @@ def decided(*, drawn: bool = True, actions: int = 0) -> tuple[list[bytes], list[
     return out, known
 
 
-def played(*, restart: bool = False, drawn: bool = True, actions: int = 0) -> Rig:
+def played(*, restart: bool = False, drawn: bool = True, actions: int = 0, said: int = 1) -> Rig:
     rig = Rig({"fraud": fraud(label_maturity="30m", label_horizon="1h", segments=["country"])}, partitions=1)
     rig.put_reference(reference())
-    scores, known = decided(drawn=drawn, actions=actions)
+    scores, known = decided(drawn=drawn, actions=actions, said=said)
     for first in range(0, ROWS, ROWS // 4):
         last = first + ROWS // 4
         rig.send("scores", scores[first:last])
@@ -118,6 +121,19 @@ def test_without_probabilities_performance_is_unknown() -> None:
     assert found["reason"].startswith(UNKNOWN_HELP[Unknown.SELECTIVE])
     assert "labelled" not in found
     assert status["labels"]["selection"]["weighted"] == 0
+
+
+def test_where_most_approved_payments_do_not_say_so_performance_is_unknown() -> None:
+    rig = played(said=5)
+    found = measure(shown(rig), "accuracy")
+    assert (found["state"], "labelled" in found) == ("unknown", False)
+    assert found["reason"].startswith(UNKNOWN_HELP[Unknown.SELECTIVE])
+    assert "labelled rows say no action" in found["reason"]
+    check(status_of(rig))
+    history = read_history(MemoryReader(rig.log), TOPICS, "fraud", None, None)
+    report = next(one for one in history.performance() if one["measure"] == "accuracy")
+    assert "labelled rows say no action" in report["reason"]
+    assert "labelled" not in report
 
 
 def test_actions_beyond_those_with_a_place_count_as_not_said() -> None:

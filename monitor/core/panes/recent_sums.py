@@ -37,6 +37,23 @@ class RecentSums:
                 changed |= {start, whole}
         return changed
 
+    def condense(
+        self, edge: int, length: int, of: Callable[[_Who], bool], how: Callable[[OutcomeSums], OutcomeSums]
+    ) -> set[int]:
+        """Keep of panes that start before ``edge`` only what ``how`` makes of them, together by ``length`` (ms).
+
+        Of those that ``of`` names; returns the starts that changed.
+        """
+        changed: set[int] = set()
+        for who, mine in self._kept.items():
+            for start in [start for start in mine if start < edge] if of(who) else ():
+                whole, was = start - start % length, mine.pop(start)
+                made = how(was)
+                if whole != start or len(made.at) != len(was.at):
+                    changed |= {start, whole}
+                mine[whole] = mine[whole] + made if whole in mine else made
+        return changed
+
     def oldest(self) -> int | None:
         """Return the start of the first pane that is kept."""
         return min((min(mine) for mine in self._kept.values()), default=None)

@@ -14,7 +14,7 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
 from stationkeeper.contracts.labels.delay import COMPLETE
 from stationkeeper.monitor.core.performance.measures import Measure, weighted_measures
-from stationkeeper.monitor.core.reference import CHANCE_OCTAVES, AssignedRows, Counts
+from stationkeeper.monitor.core.reference import CHANCE_OCTAVES, UNSAID, AssignedRows, Counts
 
 MOST_UNDRAWN = 0.05
 """The share of labelled rows that may lack their probability and count with the mean weight, chosen: with more the
@@ -33,7 +33,7 @@ class LabelSelection:
     Of ``rows`` old enough ``labelled`` have a label. ``shut`` are the actions whose rows get none, most rows first;
     ``unseen`` rows have no label and no labelled row stands for them. ``measures`` by name are corrected: of
     ``weighted`` rows (0: nothing is corrected), worth ``effective`` equal ones (Kish 1965), ``clipped`` of them at the
-    bound.
+    bound. ``unsaid`` labelled rows say no action, where others do.
     """
 
     rows: int
@@ -43,6 +43,7 @@ class LabelSelection:
     weighted: int = 0
     effective: float = 0.0
     clipped: int = 0
+    unsaid: int = 0
     measures: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
@@ -67,8 +68,13 @@ class LabelSelection:
 
     def words(self) -> str:
         """Return what a person must know, in one sentence."""
-        each = ", ".join(f"{one.labelled} of {one.rows} rows of {one.action!r} have one" for one in self.shut)
+        each = ", ".join(
+            f"{one.labelled} of {one.rows} rows {f'of {one.action!r}' if one.action else 'that say no action'} have one"
+            for one in self.shut
+        )
         told = f"labels come for some actions rather than others: {each}"
+        if not self.weighted and self.unsaid > MOST_UNDRAWN * self.labelled:
+            return f"{told}; {self.unsaid} labelled rows say no action, so of {self.unseen} rows nothing is known"
         if not self.weighted:
             return f"{told}; no assignment_prob says how they were drawn, so of {self.unseen} rows nothing is known"
         if not self.followed:
@@ -80,13 +86,17 @@ class LabelSelection:
         return f"{told}; {worth}{bound}{alone}"
 
 
-def actions_without_labels(actions: Mapping[str, AssignedRows]) -> tuple[ActionLabels, ...]:
-    """Return the actions whose rows never get a label, most rows first: see `shut_actions`."""
-    return shut_actions([_counted(name, one) for name, one in sorted(actions.items())])
+def actions_without_labels(
+    actions: Mapping[str, AssignedRows], usual: Collection[str] = ()
+) -> tuple[ActionLabels, ...]:
+    """Return the actions whose rows never get a label, most rows first, of a part as is ``usual``: `shut_actions`."""
+    return shut_actions([_counted(name, one) for name, one in sorted(actions.items())], usual)
 
 
 def _counted(name: str, rows: AssignedRows) -> ActionLabels:
-    return ActionLabels(name, int(rows.rows.sum()), int(rows.labelled.sum()))
+    every = int(rows.rows.sum())
+    # Rows that say no action are counted from when others do: labels of those before are labels of no row.
+    return ActionLabels(name, every, min(int(rows.labelled.sum()), every))
 
 
 def label_selection(actions: Mapping[str, AssignedRows], closed: Collection[str]) -> LabelSelection | None:
@@ -106,12 +116,13 @@ def label_selection(actions: Mapping[str, AssignedRows], closed: Collection[str]
     inverse: Floats = sum((one.inverse for one in through), np.zeros((CHANCE_OCTAVES + 1, 4)))[:CHANCE_OCTAVES]
     drawn, undrawn = labelled[:CHANCE_OCTAVES], labelled[CHANCE_OCTAVES]
     weighted, beside = int(drawn.sum()), int(undrawn.sum())
+    unsaid = int(actions[UNSAID].labelled.sum()) if UNSAID in actions and UNSAID not in closed else 0
     # Each of two that were drawn by chance would stand for all such rows: what weighs is the chance of any open action,
     # which no event tells.
     chances = sum(float(one.inverse.sum()) > int(one.labelled[:CHANCE_OCTAVES].sum()) * (1 + 1e-9) for one in through)
     if chances > 1 or not weighted or beside > MOST_UNDRAWN * (weighted + beside):
         unseen = sum(max(one.rows - one.labelled, 0) for one in shut)
-        return LabelSelection(rows, told, shut, unseen)
+        return LabelSelection(rows, told, shut, unseen, unsaid=unsaid)
     bound = weighted**0.5
     each_weight = np.divide(inverse, drawn, out=np.zeros_like(inverse), where=drawn > 0)
     clipped = int(drawn[each_weight > bound].sum())
@@ -133,5 +144,6 @@ def label_selection(actions: Mapping[str, AssignedRows], closed: Collection[str]
         weighted + beside,
         float(weight.sum() ** 2 / square.sum()),
         clipped,
+        unsaid,
         weighted_measures(drawn.sum(0) + undrawn, weight, square),
     )

@@ -10,10 +10,14 @@ Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `
 
 from stationkeeper.monitor.core.reference.assigned_sums import (
     CHANCE_OCTAVES,
+    UNSAID,
     AssignedRows,
     added_actions,
     assigned_by_group,
+    counts_alone,
     drawn_by_group,
+    labelled_by_action,
+    predicted_by_action,
 )
 from stationkeeper.monitor.core.reference.cells import (
     LOWEST_OCTAVE,
@@ -78,6 +82,7 @@ __all__ = [
     "OCTAVES",
     "PREDICTION",
     "QUALITY",
+    "UNSAID",
     "WEIGHT_OCTAVES",
     "Array",
     "AssignedRows",
@@ -109,6 +114,7 @@ __all__ = [
     "class_codes",
     "classes_by_group",
     "count_new",
+    "counts_alone",
     "cut_grids",
     "drawn_by_group",
     "dump",
@@ -120,6 +126,7 @@ __all__ = [
     "infer_task",
     "is_score",
     "isotonic",
+    "labelled_by_action",
     "labels_of",
     "load",
     "new_rows",
@@ -128,6 +135,7 @@ __all__ = [
     "outcomes",
     "plain_new",
     "positive_class",
+    "predicted_by_action",
     "profile",
     "rank_grid",
     "scores_by_group",

@@ -22,6 +22,9 @@ _UNKNOWN = CHANCE_OCTAVES
 # True positive, false positive, false negative, true negative.
 _CELLS = 4
 
+UNSAID: Final = ""
+"""Stands for the action of rows that say none, where others of their version do."""
+
 # Rows and the sum of 1/p in millionths, by octave (the last: unknown) and cell of the confusion. Written to topics and
 # state: never moved, nor given away again.
 _LABELLED = slice(0, (CHANCE_OCTAVES + 1) * _CELLS * 2)
@@ -82,6 +85,36 @@ def assigned_by_group(drawn: Floats, cell: Integers, group: Integers, n: int) ->
     most = float(MICRO << CHANCE_OCTAVES)
     counts += np.rint(np.bincount(place + 1, weights=np.minimum(inverse, most), minlength=width)).astype(np.int64)
     return [OutcomeSums(at := np.flatnonzero(row), row[at]) for row in counts.reshape(n, -1)]
+
+
+def predicted_by_action(actions: Mapping[str, bytes], rows: int) -> dict[str, OutcomeSums]:
+    """Return the sums of ``rows`` predictions by action, packed as a record carries them, those of none as `UNSAID`."""
+    found = {name: OutcomeSums.unpack(sums) for name, sums in actions.items()}
+    said = sum(int(AssignedRows.of(sums).rows.sum()) for sums in found.values())
+    return _with_unsaid(found, np.array([_DRAWN.stop - 1]), np.array([rows - said]))
+
+
+def labelled_by_action(actions: Mapping[str, bytes], cells: Counts) -> dict[str, OutcomeSums]:
+    """Return the sums of labels by action, those of none as `UNSAID`: ``cells`` int64[4] is the confusion of all."""
+    found = {name: OutcomeSums.unpack(sums) for name, sums in actions.items()}
+    said = sum((AssignedRows.of(sums).labelled.sum(0) for sums in found.values()), np.zeros(_CELLS, np.int64))
+    return _with_unsaid(found, (_UNKNOWN * _CELLS + np.arange(_CELLS)) * 2, cells - said)
+
+
+def _with_unsaid(found: dict[str, OutcomeSums], at: Integers, left: Counts) -> dict[str, OutcomeSums]:
+    # Below none: what is no answer, as a label of neither class, has a cell by action and none in the confusion.
+    used = left > 0
+    return found | ({UNSAID: OutcomeSums(at[used], left[used])} if used.any() else {})
+
+
+def counts_alone(sums: OutcomeSums) -> OutcomeSums:
+    """Return of an action's sums how many rows there are, and how many with a label: in two positions instead of 100.
+
+    It is all that says whether labels come for an action; of the answers and probabilities it says nothing.
+    """
+    found = AssignedRows.of(sums)
+    counts = np.array([found.labelled.sum(), found.rows.sum()])
+    return OutcomeSums.of(np.array([(_UNKNOWN * _CELLS + _CELLS - 1) * 2, _DRAWN.stop - 1]), counts)
 
 
 def added_actions(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> dict[str, bytes]:

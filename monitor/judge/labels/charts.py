@@ -9,7 +9,14 @@ import numpy as np
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.panes import RecentSums
 from stationkeeper.monitor.core.performance import LabelSelection, actions_without_labels, label_selection
-from stationkeeper.monitor.core.reference import AssignedRows, Counts, OutcomeSums
+from stationkeeper.monitor.core.reference import (
+    AssignedRows,
+    Counts,
+    OutcomeSums,
+    counts_alone,
+    labelled_by_action,
+    predicted_by_action,
+)
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
 from stationkeeper.monitor.settings import DAY_MS, HOUR_MS
 
@@ -27,15 +34,17 @@ class LabelCharts:
 
     ``mature`` holds the cells of the confusion matrix, int64[4], of cohorts whose labels are complete; ``scores`` the
     predictions by shared score bin, int64[32], of every pane. ``sums`` are those from which the other measures are
-    read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window. So are
-    ``actions``, by version, segment and what was done upon the answer: by the hour where cohorts are, those of all
-    traffic for a day at least.
+    read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window.
+    ``actions`` are by version, segment and what was done upon the answer, for a day at least: by the hour where cohorts
+    are, and of segments, behind the chart window, as numbers of rows and labels alone.
     """
 
     def __init__(self) -> None:
         self.mature: dict[Who, deque[tuple[int, Counts]]] = {}
         self.scores: dict[Who, deque[tuple[int, Counts]]] = {}
         self.sums, self.actions = RecentSums(), RecentSums()
+        self._said: dict[str, set[str]] = {}
+        self._condensed: int | None = None
 
     def add_mature(self, who: Who, start: int, confusion: Counts) -> None:
         """Add the labels of a cohort that is complete."""
@@ -60,18 +69,28 @@ class LabelCharts:
         found = [counts for start, counts in ring if start >= since and (until is None or start <= until)]
         return np.sum(found, axis=0) if found else np.zeros(SCORE_BINS, np.int64)
 
-    def add_actions(self, who: Who, start: int, actions: Mapping[str, bytes]) -> None:
-        """Add predictions, or labels of them, by what was done upon the answer."""
+    def add_predicted(self, who: Who, start: int, rows: int, actions: Mapping[str, bytes]) -> None:
+        """Add predictions by what was done upon the answer; nothing of a version that never says it."""
+        if actions or who[0] in self._said:
+            self._add_actions(who, start, predicted_by_action(actions, rows))
+
+    def add_labelled(self, who: Who, start: int, confusion: Counts, actions: Mapping[str, bytes]) -> None:
+        """Add labels, a confusion int64[4], by what was done upon the answer."""
+        if actions or who[0] in self._said:
+            self._add_actions(who, start, labelled_by_action(actions, confusion))
+
+    def _add_actions(self, who: Who, start: int, actions: Mapping[str, OutcomeSums]) -> None:
+        self._said.setdefault(who[0], set()).update(actions)
         for action, sums in actions.items():
-            self.actions.add((*who, action), start, OutcomeSums.unpack(sums))
+            self.actions.add((*who, action), start, sums)
 
-    def shut(self, until: int) -> frozenset[str]:
-        """Return the actions whose rows got no label, of all traffic, in the day up to the pane that starts at then.
+    def shut(self, until: int, who: Who | None = None, usual: Collection[str] = ()) -> frozenset[str]:
+        """Return the actions whose rows got no label in the day up to the pane that starts at ``until``.
 
-        All traffic decides for each segment: of few rows chance would, and each would read a day of sums.
+        Of all traffic, which is ``usual`` where a version and segment has too few rows for chance to spare it.
         """
-        day = self._assigned(None, until - ACTIONS_OVER, until)
-        return frozenset(one.action for one in actions_without_labels(day))
+        day = self._assigned(who, until - ACTIONS_OVER, until)
+        return frozenset(one.action for one in actions_without_labels(day, usual))
 
     def selection(self, who: Who | None, since: int, until: int, shut: Collection[str]) -> LabelSelection | None:
         """Return whose labels never come, of panes that start from ``since`` to ``until``; None of all versions.
@@ -81,17 +100,24 @@ class LabelCharts:
         found = self._assigned(who, since, until)
         return label_selection(found, {*shut, *(one.action for one in actions_without_labels(found))})
 
-    def drop(self, judged: int, window: int, pane: int) -> None:
-        """Let go of sums that are shown no more, where cohorts are judged up to the pane that starts at ``judged``."""
+    def drop(self, judged: int, window: int, pane: int) -> set[int]:
+        """Let go of sums that are shown no more, where cohorts are judged up to the pane that starts at ``judged``.
+
+        Returns the starts of panes of which less is kept.
+        """
         self.sums.drop(judged - window - pane)
-        # A day of all traffic says which actions get no label; of each segment it would take half a gigabyte.
-        self.actions.drop(judged - window - HOUR_MS, lambda who: bool(who[1]))
         self.actions.drop(judged - max(window, ACTIONS_OVER) - HOUR_MS)
+        edge = (judged - window) // HOUR_MS * HOUR_MS - HOUR_MS
+        if edge == self._condensed:
+            return set()
+        self._condensed = edge
+        # Whole, a day of 200 segments would take half a gigabyte; whether an action gets labels two numbers tell.
+        return self.actions.condense(edge, HOUR_MS, lambda who: bool(who[1]), counts_alone)
 
     def _assigned(self, who: Who | None, since: int, until: int) -> dict[str, AssignedRows]:
         found: dict[str, OutcomeSums] = {}
-        for version, segment, action in self.actions.whose():
-            if (version, segment) == who or (who is None and not segment):
+        for version, segment in [(version, "") for version in sorted(self._said)] if who is None else [who]:
+            for action in sorted(self._said.get(version, ())):
                 mine = self.actions.total((version, segment, action), since, until)
                 found[action] = found[action] + mine if action in found else mine
         return {action: AssignedRows.of(sums) for action, sums in found.items() if len(sums.at)}
@@ -118,6 +144,8 @@ class LabelCharts:
             # Slots that nothing else touches have them, too: read back they would bring the version again.
             starts += [start for start, whose, _ in kept.items() if whose[:2] in left]
             kept.forget([whose for whose in kept.whose() if whose[:2] in left])
+        for version in {version for version, _ in left}:
+            self._said.pop(version, None)
         for who in left:
             self.mature.pop(who, None)
             self.scores.pop(who, None)
@@ -132,4 +160,4 @@ class LabelCharts:
         for start, version, segment, data in piece.sums:
             self.sums.add((version, segment), start, OutcomeSums.unpack(data))
         for start, version, segment, action, data in piece.actions:
-            self.actions.add((version, segment, action), start, OutcomeSums.unpack(data))
+            self._add_actions((version, segment), start, {action: OutcomeSums.unpack(data)})

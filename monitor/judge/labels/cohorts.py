@@ -151,7 +151,7 @@ class Cohorts:
                 at = self._growing.bucket(one.start)
                 self._slots.touch(at)
                 self.charts.sums.add(who, at, sums)
-                self.charts.add_actions(who, at, one.actions)
+                self.charts.add_labelled(who, at, confusion, one.actions)
         self.labelled = labelled
         now = labelled + self._pane
         # By the labels' clock, not the pane's: in a catch-up cohorts would lose their minutes before labels are read.
@@ -203,7 +203,8 @@ class Cohorts:
                     selective = self.maturity.selective
                     yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
         self.judged = limit if self.judged is None else max(self.judged, limit)
-        self.charts.drop(self.judged, self._window, self._pane)
+        for start in self.charts.drop(self.judged, self._window, self._pane):
+            self._slots.touch(start)
 
     def _absence(self, counts: Counts) -> Counts:
         """Return the counts of a cohort whose predictions without label are negatives."""
@@ -228,7 +229,7 @@ class Cohorts:
         elif self.judged is None or arm.start > self.judged:
             at = self._growing.bucket(arm.start)
             self._slots.touch(at)
-            self.charts.add_actions((arm.version, arm.segment), at, arm.actions)
+            self.charts.add_predicted((arm.version, arm.segment), at, arm.rows, arm.actions)
         self._slots.touch(arm.start)
         self.charts.add_scores((arm.version, arm.segment), arm.start, scores)
 

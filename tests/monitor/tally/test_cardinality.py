@@ -4,14 +4,19 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import JoinBatch, PaneDelta, decode
+from stationkeeper.events import Assigned, Events
 from stationkeeper.monitor.core.reference import dump
+from stationkeeper.monitor.references import References
 from stationkeeper.monitor.tally.accumulator import Accumulator
+from stationkeeper.monitor.tally.cardinality import CardinalityLimits
+from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.memory.ports import MemoryReader
@@ -197,3 +202,18 @@ def test_an_event_a_minute_packs_panes_early_and_counts_the_same() -> None:
     made.absorb(batch("events", values))
     assert len(accumulator) <= 3
     assert told(made.flush(0)) == expected
+
+
+def test_of_free_text_as_action_the_names_with_a_place_alone_are_numbered() -> None:
+    names = tuple(f"offer {i}" for i in range(100))
+    code = np.append(-1, np.arange(100).repeat(2)[::-1])
+    who, drawn = np.zeros(201, np.int64), np.full(201, 0.5)
+    events = Events(
+        *("prediction", who, who, who.astype(np.uint64), who, (("fraud", "1"),)), assigned=Assigned(names, code, drawn)
+    )
+    state = PartitionState(HERE, 0)
+    found = CardinalityLimits({"fraud": fraud()}, References({"fraud": fraud()})).actions(state, events).assigned
+    assert found is not None
+    # All that follows goes through the rows once a name.
+    assert list(found.names) == state.actions["fraud"] == [f"offer {i}" for i in range(99, 83, -1)]
+    assert found.code.tolist() == [-1, *np.arange(16).repeat(2), *[-1] * 168]

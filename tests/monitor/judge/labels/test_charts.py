@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.state import state_of
-from stationkeeper.monitor.core.reference import assigned_by_group, drawn_by_group
+from stationkeeper.monitor.core.reference import AssignedRows, assigned_by_group, drawn_by_group
 from stationkeeper.monitor.judge.labels import charts as charts_module
 from stationkeeper.monitor.judge.labels.charts import LabelCharts
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Who
@@ -36,13 +36,14 @@ def test_a_version_goes_when_nobody_watches_it_and_its_last_pane_is_old() -> Non
     assert {who[0] for who in charts.scores} == {who[0] for who in charts.mature} == {"2", "3"}
 
 
-def acted(charts: LabelCharts, who: Who, start: int, *, approved: int, blocked: int) -> None:
-    """Rows of two actions that nobody drew by chance; those of ``block`` never get a label."""
-    for action, rows, told in (("approve", approved, approved), ("block", blocked, 0)):
-        drawn, cells = np.full(rows, math.nan), np.full(told, 3)
+def acted(charts: LabelCharts, who: Who, start: int, *, approved: int, blocked: int, told: int = 0) -> None:
+    """Rows of two actions that nobody drew by chance; of those of ``block`` so many get a label."""
+    for action, rows, known in (("approve", approved, approved), ("block", blocked, told)):
+        drawn, cells = np.full(rows, math.nan), np.full(known, 3)
         every = drawn_by_group(drawn, np.zeros(rows, np.int64), 1)[0]
-        labels = assigned_by_group(drawn[:told], cells, np.zeros(told, np.int64), 1)[0]
-        charts.add_actions(who, start, {action: (every + labels).pack()})
+        labels = assigned_by_group(drawn[:known], cells, np.zeros(known, np.int64), 1)[0]
+        charts.add_predicted(who, start, rows, {action: every.pack()})
+        charts.add_labelled(who, start, np.array([0, 0, 0, known]), {action: labels.pack()})
 
 
 def test_all_traffic_of_a_day_says_which_actions_a_segment_gets_no_label_for() -> None:
@@ -52,19 +53,74 @@ def test_all_traffic_of_a_day_says_which_actions_a_segment_gets_no_label_for() -
     acted(charts, ("1", "LU"), until, approved=10, blocked=8)
     acted(charts, ("1", "LU"), until - DAY_MS, approved=500, blocked=1)
     shut = charts.shut(until)
-    assert shut == {"block"}
+    assert shut == charts.shut(until, ("1", "LU"), shut) == {"block"}
     alone, told = (charts.selection(("1", "LU"), until, until, one) for one in (frozenset[str](), shut))
     assert alone is None
     assert told is not None
     assert (told.rows, told.labelled) == (18, 10)
-    # A day of each segment would take too much.
+
+
+def test_a_segment_tells_by_its_own_day_where_enough_labels_are_due() -> None:
+    charts, until = LabelCharts(), 2 * DAY_MS
+    acted(charts, ("1", ""), until, approved=9_000, blocked=1_000, told=50)
+    for hour in range(20):
+        # One of LU's blocked rows an hour, and no hour tells alone; in FR they have their label, other than elsewhere.
+        acted(charts, ("1", "LU"), until - hour * HOUR_MS, approved=9, blocked=1)
+        acted(charts, ("1", "FR"), until - hour * HOUR_MS, approved=9, blocked=1, told=1)
+    shut = charts.shut(until)
+    for usual in (frozenset[str](), shut):
+        assert charts.shut(until, ("1", "LU"), usual) == {"block"}
+        assert charts.shut(until, ("1", "FR"), usual) == frozenset()
+    # The same where of all but the latest hours two numbers are kept.
     charts.drop(until, HOUR_MS, HOUR_MS)
-    assert [(whose, start) for start, whose, _ in charts.actions.items()] == [
-        (("1", "", "approve"), until - DAY_MS),
-        (("1", "", "block"), until - DAY_MS),
-        (("1", "LU", "approve"), until),
-        (("1", "LU", "block"), until),
-    ]
+    assert charts.shut(until, ("1", "LU"), ()) == {"block"}
+    assert charts.shut(until, ("1", "FR"), shut) == frozenset()
+
+
+def test_a_day_of_a_segment_is_two_numbers_an_hour_and_goes_after_it() -> None:
+    charts, until = LabelCharts(), 2 * DAY_MS
+    rows, half = np.full(60, 0.5), 30
+    every = drawn_by_group(np.linspace(0.1, 0.9, 60), np.zeros(60, np.int64), 1)[0]
+    known = assigned_by_group(rows[:half], np.arange(half) % 4, np.zeros(half, np.int64), 1)[0]
+    for who in (("1", ""), ("1", "LU")):
+        for minute in (0, 5):
+            start = until - 10 * HOUR_MS + minute * 60_000
+            charts.add_predicted(who, start, 60, {"approve": every.pack()})
+            charts.add_labelled(who, start, np.array([8, 8, 7, 7]), {"approve": known.pack()})
+    # What is stored of them changes once an hour.
+    assert charts.drop(until, HOUR_MS, 60_000) == {until - 10 * HOUR_MS, until - 10 * HOUR_MS + 5 * 60_000}
+    assert charts.drop(until + 59 * 60_000, HOUR_MS, 60_000) == set()
+    kept = {whose: (start, sums) for start, whose, sums in charts.actions.items()}
+    start, sums = kept["1", "LU", "approve"]
+    found = AssignedRows.of(sums)
+    assert (start, len(sums.at)) == (until - 10 * HOUR_MS, 2)
+    assert (found.rows.sum(), found.labelled.sum()) == (120, 60)
+    assert len(kept["1", "", "approve"][1].at) > 2
+    charts.drop(until + DAY_MS, HOUR_MS, 60_000)
+    assert not list(charts.actions.items())
+
+
+def test_rows_that_say_no_action_count_beside_those_that_do() -> None:
+    charts, until, who = LabelCharts(), DAY_MS, ("1", "")
+    # Of a version that never says what was done nothing is kept.
+    charts.add_predicted(who, 0, 100, {})
+    charts.add_labelled(who, 0, np.array([0, 0, 0, 100]), {})
+    assert not list(charts.actions.items())
+    acted(charts, who, until, approved=900, blocked=100)
+    charts.add_predicted(who, until, 200, {})
+    charts.add_labelled(who, until, np.array([20, 30, 50, 100]), {})
+    found = charts.selection(who, until, until, ())
+    assert found is not None
+    assert (found.rows, found.labelled, found.unsaid, found.known) == (1_200, 1_100, 200, False)
+    assert "200 labelled rows say no action" in found.words()
+
+
+def test_what_is_approved_without_saying_so_shows_that_what_is_blocked_gets_no_label() -> None:
+    charts, until, who = LabelCharts(), DAY_MS, ("1", "")
+    acted(charts, who, until, approved=0, blocked=100)
+    charts.add_predicted(who, until, 900, {})
+    charts.add_labelled(who, until, np.array([0, 0, 0, 900]), {})
+    assert charts.shut(until) == {"block"}
 
 
 def test_what_sums_hold_of_before_the_rings_is_kept_and_goes_with_its_version() -> None:
