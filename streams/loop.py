@@ -84,8 +84,8 @@ _MOST_DOUBLINGS = 10
 # records next, so that two slow turns in a row still leave half of the time; one below the second takes twice as many.
 # Apart by four, as a size that was doubled must not be halved at once.
 _SLOW_TURN, _QUICK_TURN = 1 / 4, 1 / 16
-# How often in a row the group's offsets may fail to come until an end is put to what may hide them. Each time waits for
-# as long as a transaction may last, so that the second is beyond all that brokers end by themselves.
+# For how many times as long as a transaction may last the group's offsets may fail to come until an end is put to what
+# may hide them: beyond the first, brokers end by themselves what is open. In time, as an election fails at once.
 _MOST_UNREAD = 2
 _FORGOTTEN = "docs/operations.md, offsets that cannot be read"
 # Of the session: a little more than the tenth of it that lies between two heartbeats.
@@ -114,10 +114,11 @@ def _fatal_event(error: Fatal) -> LogEvent:
 class _Transactions:
     """Commits records with the offsets and the note that belong to them; keeps what a failed commit was to write."""
 
-    def __init__(self, source: Source, sink: Sink, own: OwnTopics) -> None:
+    def __init__(self, source: Source, sink: Sink, own: OwnTopics, longest_s: float) -> None:
         self._source, self._sink, self._own = source, sink, own
+        self._longest_s = longest_s
         self._letters: set[str] = set()
-        self._unread = 0
+        self._unread_since: float | None = None
 
     def write(self, records: Sequence[Outgoing], positions: Positions) -> None:
         """Commit all of it or nothing; raises ``Retryable`` and ``Fatal``."""
@@ -131,18 +132,19 @@ class _Transactions:
 
     def offsets(self, assigned: Collection[Partition]) -> dict[Partition, int]:
         """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
+        asked = time.monotonic()
         try:
             found = dict(self._source.committed(sorted(assigned)))
         except Retryable as error:
-            self._unread += 1
-            # Each time waits for as long as a transaction may last: at the second none of the living hides them.
-            if self._unread < _MOST_UNREAD:
+            if self._unread_since is None:
+                self._unread_since = asked
+            if time.monotonic() - self._unread_since < _MOST_UNREAD * self._longest_s:
                 raise
             # A broker that was killed over the end of a transaction of ours may hold it open for ever, and what would
             # end it is our next one, which waits for these offsets. Aborted, as our own state knows what was done.
             self._sink.abandon(min(assigned), self._source.group())
             raise Retryable(f"{error}; ended what a broker may have forgotten to end ({_FORGOTTEN})") from error
-        self._unread = 0
+        self._unread_since = None
         return found
 
     def refuse_successor(self, error: Displaced, assigned: Collection[Partition]) -> None:
@@ -303,7 +305,7 @@ class Loop(LoopView):
         self._positions = Positions()
         self._ends = LogEnds(source, self._inputs, self.vitals)
         self._pace = _Pace(settings)
-        self._transactions = _Transactions(source, sink, self._own)
+        self._transactions = _Transactions(source, sink, self._own, settings.transaction_timeout / 1_000)
         self._flushed_ms, self._stopping = 0, False
 
     def run(self, stop: threading.Event) -> None:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -143,8 +144,12 @@ def forgotten(world: KafkaWorld, role: str, group: str, place: Partition, offset
         admin.close()
 
 
-def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them() -> None:
+def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     log, settings = MemoryLog(), KafkaSettings()
+    clock = [1_000.0]
+    monkeypatch.setattr("stationkeeper.streams.loop.time", Mock(monotonic=lambda: clock[0], time_ns=time.time_ns))
     log.create("in")
     place = Partition("in", 0)
     stage = Mock(inputs=("in",), tables=())
@@ -154,9 +159,13 @@ def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them()
     stage.hindered.return_value, stage.samples.return_value, stage.status.return_value = None, (), {}
     source, sink = MemorySource(log, settings, "role"), MemorySink(log, settings, "role")
     hidden, committed = [place], source.committed
+    longest = settings.transaction_timeout / 1_000
+    # An election fails at once, as often as it is asked; then brokers wait for a transaction to end.
+    took_s = [0.0, 0.0, 0.0, longest, longest]
 
     def answered(partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         if hidden:
+            clock[0] += took_s.pop(0)
             raise Retryable("read committed offsets: timed out")
         return committed(partitions)
 
@@ -166,11 +175,12 @@ def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them()
     # Mypy takes a method for one that is bound already.
     source.committed, sink.abandon = answered, abandon  # type: ignore[method-assign,assignment]
     loop = Loop(stage, source, sink, MemoryReader(log), settings)
-    with pytest.raises(Retryable) as first:
-        loop.turn()
-    # A first time may be of a transaction of another member, which its broker ends.
-    assert "forgotten" not in str(first.value)
-    assert hidden
+    while len(took_s) > 1:
+        with pytest.raises(Retryable) as early:
+            loop.turn()
+        # What a broker ends by itself within the time of a transaction is not ours to end.
+        assert "forgotten" not in str(early.value)
+        assert hidden
     with pytest.raises(Retryable, match="ended what a broker may have forgotten"):
         loop.turn()
     assert not hidden
