@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Appender, Reader, Sink, Source
@@ -34,7 +35,10 @@ def sink_for(settings: KafkaSettings, role: str) -> Sink:
     if settings.client == "librdkafka":
         with _installed():
             from stationkeeper.streams.librdkafka.sink import ConfluentSink
-        return ConfluentSink(settings, role)
+        from stationkeeper.streams.kafka.sink import latest_producer
+
+        # Its own admin client does not describe producers; kafka-python is always installed.
+        return ConfluentSink(settings, role, partial(latest_producer, settings, settings.member(role)))
     from stationkeeper.streams.kafka.sink import KafkaSink
 
     return KafkaSink(settings, role)

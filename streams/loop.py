@@ -150,26 +150,28 @@ class _Transactions:
     def refuse_successor(self, error: Displaced, assigned: Collection[Partition]) -> None:
         """Raise ``Fenced`` where another process has this slot, or where that cannot be told.
 
-        A successor starts its producer before it joins, which fences ours; while ours may still write, there is none.
-        One that began only now would fence the successor.
+        A successor starts its producer before it joins, which fences ours: while no other has begun, or ours may still
+        write, there is none. One that began only now would fence the successor.
         """
-        told, unsure = error.writing, not self._sink.alive
-        try:
-            if not told and self._sink.alive:
-                self._sink.abandon(min(assigned), self._source.group())
-                told = True
-        except Displaced as refused:
-            told = refused.writing
-        except Retryable as unanswered:
-            unsure, error = True, Displaced(f"{error}; {unanswered}")
-        if told:
+        if error.writing or self._sink.latest():
             return
-        if unsure:
-            raise Fenced(
-                f"{error}; whether another process has its place cannot be told without a producer, so it ends and may "
-                "be started again; if that comes back, give each replica its own kafka.instance"
-            )
-        raise Fenced(f"{error}; another process runs with the same instance: give each replica its own kafka.instance")
+        unanswered = "no producer is left to ask by"
+        if self._sink.alive:
+            try:
+                self._sink.ask(min(assigned), self._source.group())
+                return
+            except Displaced as refused:
+                if refused.writing:
+                    return
+                raise Fenced(
+                    f"{error}; another process runs with the same instance: give each replica its own kafka.instance"
+                ) from refused
+            except Retryable as failed:
+                unanswered = str(failed)
+        raise Fenced(
+            f"{error}; whether another process has its place cannot be told ({unanswered}), so it ends and may be "
+            "started again; if that comes back, give each replica its own kafka.instance"
+        )
 
     def missing(self, reader: Reader) -> list[str]:
         """Return, once, the dead-letter topics that a failed commit wrote to and that are gone: no error names them."""

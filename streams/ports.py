@@ -244,6 +244,13 @@ class Appender(Protocol):
         """Let go without waiting; what had not ended may end later, or never."""
 
 
+class ProducerEpoch(NamedTuple):
+    """What a coordinator gave the latest producer of a name: who begins under it next gets another."""
+
+    id: int
+    epoch: int
+
+
 class Sink(Protocol):
     """A transactional producer. Implementations pass tests/conformance."""
 
@@ -265,6 +272,12 @@ class Sink(Protocol):
     @property
     def alive(self) -> bool:
         """Whether the producer that began here lives and has no transaction open."""
+
+    def latest(self) -> bool:
+        """Return whether no producer of this name has begun since this one's last; false where that cannot be told."""
+
+    def ask(self, partition: Partition, group: Any) -> None:
+        """Return where this producer may write still; raises ``Fenced`` where another has begun, ``Retryable``."""
 
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""

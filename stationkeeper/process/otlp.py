@@ -75,6 +75,14 @@ class TracedSink:
         """Whether the sink's producer lives."""
         return self._sink.alive
 
+    def latest(self) -> bool:
+        """Whether no producer of the sink's name has begun since."""
+        return self._sink.latest()
+
+    def ask(self, partition: Partition, group: Any) -> None:
+        """Return where the sink's producer may write still."""
+        self._sink.ask(partition, group)
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition."""
         self._sink.abandon(partition, group)

@@ -13,7 +13,8 @@ from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Retryable, StreamError
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import describe, theirs, translated
-from stationkeeper.streams.ports import Outgoing, Partition
+from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.ports import Outgoing, Partition, ProducerEpoch
 from stationkeeper.streams.settings import KafkaSettings
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
@@ -179,6 +180,14 @@ class KafkaSink:
         """Whether the producer that began here lives and has no transaction open."""
         return self._client is not None and not self._open
 
+    def latest(self) -> bool:
+        """Say that it cannot be told: this client asks a group once, so that it meets no late answer of its own."""
+        return False
+
+    def ask(self, partition: Partition, group: Any) -> None:
+        """Return where a transaction over the group's offset of a partition was let in, and abort it."""
+        self.abandon(partition, group)
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
         self.begin()
@@ -204,6 +213,16 @@ class KafkaSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
+
+
+def latest_producer(settings: KafkaSettings, name: str) -> ProducerEpoch | None:
+    """Return what the coordinator gave the latest producer of a transactional.id; None where nobody tells."""
+    try:
+        with admin_client(settings) as admin, translated(f"describe the producer {name}"):
+            found = admin.describe_transactions([name])[name]
+    except StreamError:
+        return None
+    return ProducerEpoch(found.producer_id, found.producer_epoch)
 
 
 def _flush(producer: KafkaProducer, seconds: float) -> None:

@@ -113,6 +113,9 @@ def translated(doing: str) -> Iterator[None]:
     """Turn the library's errors raised inside into ``Retryable``, ``Fatal`` or ``Fenced``."""
     try:
         yield
+    except TimeoutError as error:
+        # Of a future of the library's admin client that outlasts the request's own limit.
+        raise Retryable(f"{doing}: no answer") from error
     except KafkaException as error:
         raise raised(doing, error.args[0]) from error
 
@@ -216,6 +219,8 @@ class Asker:
                 if not left:
                     raise found from error
                 time.sleep(_ELECTION_S)
+            except TimeoutError as error:
+                raise Retryable("ask for the bounds of partitions: no answer") from error
         raise AssertionError("unreachable")
 
     def _bounds(self, partitions: Sequence[Partition], *, committed: bool) -> dict[Partition, tuple[int, int]]:

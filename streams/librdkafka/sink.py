@@ -12,7 +12,7 @@ from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Displaced, Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated, within
-from stationkeeper.streams.ports import Outgoing, Partition
+from stationkeeper.streams.ports import Outgoing, Partition, ProducerEpoch
 from stationkeeper.streams.settings import KafkaSettings
 
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
@@ -22,72 +22,25 @@ _OTHER_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION}
 _ABORT_S = 5.0
 
 
-class ConfluentSink:
-    """The ``Sink`` of one replica of a role; its transactional.id is the replica's stable name."""
+class _Records:
+    """The records of a transaction that were handed to a producer, and those that brokers refused."""
 
-    def __init__(self, settings: KafkaSettings, role: str) -> None:
-        self._settings = settings
-        self._name = settings.member(role)
-        self._client: Producer | None = None
-        self._former: Producer | None = None
-        self._former_open = False
+    def __init__(self) -> None:
         self._oversize = Oversize()
         self._failed: list[tuple[Outgoing, KafkaError]] = []
-        self._open = self._damaged = False
 
     @property
-    def _limit_s(self) -> float:
-        return self._settings.transaction_timeout / 1_000
+    def alone(self) -> bool:
+        """Whether each record must be a batch of its own, so that one that is too large is refused alone."""
+        return self._oversize.alone
 
-    def recover(self) -> None:
-        """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
-        if self._client is not None:
-            return
-        settings = self._settings
-        with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
-            client = Producer(
-                {
-                    "transactional.id": self._name,
-                    "transaction.timeout.ms": settings.transaction_timeout,
-                    # As over kafka-python, so that a change of client changes no topic's size.
-                    "compression.type": "lz4",
-                    # Kafka's own hash of the key, as Java and kafka-python have it: a key must fall into the same
-                    # partition from every client.
-                    "partitioner": "murmur2_random",
-                    # A flush sends what it has: waiting for more would only delay its commit.
-                    "linger.ms": 0,
-                    "batch.size": BATCH_BYTES,
-                    **({"batch.num.messages": 1} if self._oversize.alone else {}),
-                    "message.max.bytes": settings.max_message_bytes,
-                    "allow.auto.create.topics": False,
-                    **connection(settings, self._name),
-                    # The library refuses an answer that may take longer than the transaction.
-                    "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
-                }
-            )
-            # Here earlier owners are fenced; it waits for their open transaction to be ended.
-            within(self._limit_s, client.init_transactions, self._limit_s)
-        # Not before: while none has begun the former one still tells whether a successor has.
-        self._client, self._former = client, None
-
-    def begin(self) -> None:
-        """Start a transaction."""
-        self.recover()
+    def clear(self) -> None:
+        """Forget those of the transaction before."""
         self._failed = []
-        # Also a producer that fails here is thrown away by the abort that follows.
-        self._open = self._damaged = True
-        with translated("begin a transaction"):
-            self._producer.begin_transaction()
-        self._damaged = False
 
-    def send(self, records: Sequence[Outgoing]) -> None:
-        """Hand records to the open transaction; ``commit`` checks every result."""
-        self._damaged = True
-        for record in records:
-            self._send(self._oversize.fitted(record))
-
-    def _send(self, record: Outgoing) -> None:
-        producer = self._producer
+    def hand(self, producer: Producer, record: Outgoing, limit_s: float) -> None:
+        """Hand over one record, waiting for room up to ``limit_s``."""
+        record = self._oversize.fitted(record)
 
         def answered(error: KafkaError | None, _message: object) -> None:
             if error is not None:
@@ -95,7 +48,7 @@ class ConfluentSink:
                 self._failed.append((record, error))
 
         more: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
-        deadline = time.monotonic() + self._limit_s
+        deadline = time.monotonic() + limit_s
         while True:
             try:
                 producer.produce(
@@ -126,6 +79,100 @@ class ConfluentSink:
         if error.code() in _TOO_LARGE:
             self._oversize.refuse(record, error.name())
 
+    def written(self, producer: Producer, limit_s: float) -> None:
+        """Wait until every record is answered; raises for one that failed, and for those without an answer."""
+        with translated("write"):
+            left = _flushed(producer, limit_s)
+        self._raise_failed()
+        if left:
+            raise Retryable(f"write: no answer for {left} records within {limit_s:g} s")
+
+    def _raise_failed(self) -> None:
+        if self._failed:
+            # A refused record is told with what it takes down with it; the refusal is the reason.
+            self._failed.sort(key=lambda one: one[1].code() in _TAKEN_DOWN)
+            record, error = self._failed[0]
+            self._refuse(record, error)
+            raise refused(record, raised(f"write to {record.topic}", error))
+
+
+class ConfluentSink:
+    """The ``Sink`` of one replica of a role; its transactional.id is the replica's stable name.
+
+    ``newest`` asks what the coordinator gave the latest producer of that name: once for each of ours that wrote, and
+    where somebody else may have begun.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, role: str, newest: Callable[[], ProducerEpoch | None] = lambda: None
+    ) -> None:
+        self._settings = settings
+        self._newest = newest
+        self._epoch: ProducerEpoch | None = None
+        self._asked = False
+        self._last: Outgoing | None = None
+        self._name = settings.member(role)
+        self._client: Producer | None = None
+        self._former: Producer | None = None
+        self._former_open = False
+        self._records = _Records()
+        self._open = self._damaged = False
+
+    @property
+    def _limit_s(self) -> float:
+        return self._settings.transaction_timeout / 1_000
+
+    def recover(self) -> None:
+        """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
+        if self._client is not None:
+            return
+        settings = self._settings
+        with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
+            client = Producer(
+                {
+                    "transactional.id": self._name,
+                    "transaction.timeout.ms": settings.transaction_timeout,
+                    # As over kafka-python, so that a change of client changes no topic's size.
+                    "compression.type": "lz4",
+                    # Kafka's own hash of the key, as Java and kafka-python have it: a key must fall into the same
+                    # partition from every client.
+                    "partitioner": "murmur2_random",
+                    # A flush sends what it has: waiting for more would only delay its commit.
+                    "linger.ms": 0,
+                    "batch.size": BATCH_BYTES,
+                    **({"batch.num.messages": 1} if self._records.alone else {}),
+                    "message.max.bytes": settings.max_message_bytes,
+                    "allow.auto.create.topics": False,
+                    **connection(settings, self._name),
+                    # The library refuses an answer that may take longer than the transaction.
+                    "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
+                }
+            )
+            # Here earlier owners are fenced; it waits for their open transaction to be ended.
+            within(self._limit_s, client.init_transactions, self._limit_s)
+        # Not before: while none has begun the former one still tells whether a successor has.
+        self._client, self._former, self._epoch, self._asked = client, None, None, False
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self.recover()
+        self._records.clear()
+        # Also a producer that fails here is thrown away by the abort that follows.
+        self._open = self._damaged = True
+        with translated("begin a transaction"):
+            self._producer.begin_transaction()
+        self._damaged = False
+
+    def send(self, records: Sequence[Outgoing]) -> None:
+        """Hand records to the open transaction; ``commit`` checks every result."""
+        self._damaged = True
+        producer = self._producer
+        for record in records:
+            self._records.hand(producer, record, self._limit_s)
+        if records:
+            # Without its value: it is only to be written again by ``ask``, which nobody reads.
+            self._last = records[-1]._replace(value=None)
+
     def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
         """Commit records and input offsets together; raises ``Retryable``, ``Fenced`` or ``Fatal``.
 
@@ -133,12 +180,8 @@ class ConfluentSink:
         """
         producer = self._producer
         self._damaged = True
-        with translated("write"):
-            left = _flushed(producer, self._limit_s)
-        self._raise_failed()
         # Before the commit: it would be refused, without saying for want of what.
-        if left:
-            raise Retryable(f"write: no answer for {left} records within {self._limit_s:g} s")
+        self._records.written(producer, self._limit_s)
         with _let_in(), translated("commit"):
             if offsets:
                 positions = [theirs(partition, offset) for partition, offset in offsets.items()]
@@ -146,6 +189,13 @@ class ConfluentSink:
                 self._ask(producer.send_offsets_to_transaction, positions, group, self._limit_s)
             self._ask(producer.commit_transaction, self._limit_s)
         self._open = self._damaged = False
+        if not self._asked:
+            # A moment after it was let in, so that it is this producer's.
+            self._epoch, self._asked = self._newest(), True
+
+    def latest(self) -> bool:
+        """Return whether no producer of this name has begun since this one's last; false where that cannot be told."""
+        return self._epoch is not None and self._epoch == self._newest()
 
     def _ask(self, call: Callable[..., object], *arguments: object) -> None:
         """Call the library, and leave the producer behind where no answer comes: an abort would wait for it, too."""
@@ -160,14 +210,6 @@ class ConfluentSink:
         """Whether a producer that began here lives and has no transaction open, or one that failed may be asked by."""
         return self._former is not None or (self._client is not None and not self._open)
 
-    def _raise_failed(self) -> None:
-        if self._failed:
-            # A refused record is told with what it takes down with it; the refusal is the reason.
-            self._failed.sort(key=lambda one: one[1].code() in _TAKEN_DOWN)
-            record, error = self._failed[0]
-            self._refuse(record, error)
-            raise refused(record, raised(f"write to {record.topic}", error))
-
     def abort(self) -> None:
         """Undo the open transaction and throw the producer away if anything of it was sent."""
         if self._client is None or not self._open:
@@ -181,13 +223,37 @@ class ConfluentSink:
             # Kept until another begins, to ask by whether a successor has its place: that needs one of before.
             self._former, self._client, self._damaged = self._client, None, False
 
-    def abandon(self, partition: Partition, group: Any) -> None:
-        """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+    def ask(self, partition: Partition, group: Any) -> None:
+        """Write where the last record went and abort it, by the producer of before where another has not begun yet.
+
+        No group's coordinator is asked, which may have been lost together with what fails.
+        """
+        self._resume()
+        if self._last is None:
+            self.abandon(partition, group)
+            return
+        self.begin()
+        self.send([self._last])
+        try:
+            self._records.written(self._producer, self._limit_s)
+        except Retryable:
+            # Of a producer that was fenced the records are thrown away; what it is asked next says why.
+            with translated("write"):
+                self._ask(self._producer.abort_transaction, self._limit_s)
+            raise
+        self.abort()
+
+    def _resume(self) -> None:
+        """Take up the producer of before, and end what it has open."""
         if self._former is not None:
             self._client, self._former = self._former, None
             if self._former_open:
                 with translated("end a transaction"):
                     self._ask(self._producer.abort_transaction, self._limit_s)
+
+    def abandon(self, partition: Partition, group: Any) -> None:
+        """Abort a transaction over a group's offset of a partition: its end is also that of one a broker forgot."""
+        self._resume()
         self.begin()
         self._damaged = True
         with _let_in(), translated("begin a transaction over offsets"):

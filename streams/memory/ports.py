@@ -212,6 +212,15 @@ class MemorySink:
         """Whether this producer began, and has no transaction open."""
         return self._epoch is not None and self._records is None
 
+    def latest(self) -> bool:
+        """Return whether no newer sink of this name has begun."""
+        return self._epoch is not None and self._log.epochs.get(self._name) == self._epoch
+
+    def ask(self, partition: Partition, group: Any) -> None:
+        """Return where no newer sink of this name has begun."""
+        if not self.latest():
+            raise Fenced(f"{self._name} runs elsewhere")
+
     def abandon(self, partition: Partition, group: Any) -> None:
         """Do nothing: the log in memory forgets no transaction."""
 

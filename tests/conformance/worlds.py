@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.structs import TopicPartition
 
+from stationkeeper.streams.connect import sink_for
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
 from stationkeeper.streams.ports import Batch, Headers, Partition, Reader, Sink, Source
@@ -207,9 +208,7 @@ class ConfluentWorld(KafkaWorld):
         return self._kept(ConfluentSource(settings, role))
 
     def sink(self, settings: KafkaSettings, role: str = "role") -> Sink:
-        from stationkeeper.streams.librdkafka.sink import ConfluentSink
-
-        return self._kept(ConfluentSink(settings, role))
+        return self._kept(sink_for(settings.model_copy(update={"client": self.client}), role))
 
     def reader(self, settings: KafkaSettings | None = None) -> Reader:
         from stationkeeper.streams.librdkafka.source import ConfluentReader

@@ -112,7 +112,7 @@ def test_a_producer_of_librdkafka_that_is_fenced_while_it_sends_says_so():
     sink = ConfluentSink(KafkaSettings(), "tally")
     sink._client = Late()
     with pytest.raises(Fenced):
-        sink._send(Outgoing("scores", b"k", b"v"))
+        sink.send([Outgoing("scores", b"v", b"k")])
 
 
 def test_a_consumer_of_librdkafka_that_never_closes_is_left_behind(monkeypatch):

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from stationkeeper.streams.broker import FoundBroker
-from stationkeeper.streams.errors import Displaced, Fenced
+from stationkeeper.streams.errors import Displaced, Fenced, Retryable
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Partition
 from tests.conformance.worlds import ConfluentWorld, take_over
@@ -67,6 +67,13 @@ def succeeded(world: ConfluentWorld) -> tuple[str, Loop, Loop]:
     return topic, loop, successor
 
 
+def write(loop: Loop, topic: str) -> None:
+    """Commit a record, as a result of the member's own."""
+    loop._sink.begin()
+    loop._sink.send([Outgoing(topic, b"1")])
+    loop._sink.commit({}, None)
+
+
 def fail(loop: Loop, topic: str, *, ended: bool) -> None:
     """Leave the producer as a commit does that failed; not ``ended``: nor did the abort go through."""
     sink: Any = loop._sink
@@ -97,6 +104,36 @@ def test_a_member_that_its_own_late_answer_fenced_joins_anew(world: ConfluentWor
     goes_on(loop, stage, topic)
 
 
+def test_a_member_without_a_producer_that_its_own_late_answer_fenced_joins_anew(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a commit was never answered: no producer is left to ask by, and its coordinator alone tells."""
+    topic, loop, stage = joined(world)
+    write(loop, topic)
+    loop._sink._client = None  # type: ignore[attr-defined]
+    hears(loop, monkeypatch)
+    assert not loop._attempt(loop.turn)
+    monkeypatch.undo()
+    goes_on(loop, stage, topic)
+
+
+def test_a_producer_knows_whether_another_of_its_name_has_begun_since(world: ConfluentWorld) -> None:
+    topic = world.create("in", 1)
+    loop, _ = loop_of(world, topic)
+    sink: Any = loop._sink
+    assert not sink.latest()
+    write(loop, topic)
+    assert sink.latest()
+    # What an abort leaves, with another epoch where records had no answer, is the same producer.
+    fail(loop, topic, ended=True)
+    assert sink.latest()
+    other, _ = loop_of(world, topic)
+    other._sink.recover()
+    assert not sink.latest()
+    other.close()
+    loop.close()
+
+
 def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: ConfluentWorld) -> None:
     """A producer that began only now would fence the successor's, and find itself let in."""
     topic, loop, successor = succeeded(world)
@@ -115,9 +152,23 @@ def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: 
 def test_a_member_whose_commit_failed_asks_by_the_producer_of_before(
     world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
-    """The leader that was lost takes a commit along: the producer is thrown away before the late answer is heard of."""
+    """The leader that was lost takes a commit along: the producer is thrown away before the late answer is heard of.
+
+    The broker that is lost may coordinate the group, too, of which nothing is asked therefore.
+    """
     topic, loop, stage = joined(world)
     fail(loop, topic, ended=ended)
+    sink: Any = loop._sink
+    ask = sink._ask
+
+    def without_group(call: Any, *arguments: Any) -> None:
+        if call.__name__ == "send_offsets_to_transaction":
+            raise Retryable("librdkafka gave no answer")
+        ask(call, *arguments)
+
+    monkeypatch.setattr(sink, "_ask", without_group)
+    # As after records without an answer, for which the library asks for another epoch.
+    sink._epoch = None
     hears(loop, monkeypatch)
     assert not loop._attempt(loop.turn)
     monkeypatch.undo()
@@ -130,7 +181,7 @@ def test_a_member_whose_commit_failed_and_whose_successor_runs_ends(
     topic, loop, successor = succeeded(world)
     fail(loop, topic, ended=True)
     hears(loop, monkeypatch)
-    with pytest.raises(Fenced, match="add offsets"):
+    with pytest.raises(Fenced, match="another process runs"):
         loop._attempt(loop.turn)
     assert successor._attempt(successor.turn)
     loop.close()
@@ -163,7 +214,7 @@ def test_a_member_that_the_group_has_forgotten_joins_anew(
 def test_a_member_whose_successor_runs_ends(world: ConfluentWorld) -> None:
     _, loop, successor = succeeded(world)
 
-    with pytest.raises(Fenced, match="add offsets"):
+    with pytest.raises(Fenced, match="another process runs"):
         until(lambda: ends(loop), "it hears of the successor")
     # Nor is the successor fenced by what was tried.
     assert successor._attempt(successor.turn)

@@ -138,6 +138,10 @@ class Log:
 
     alive = True
 
+    def latest(self) -> bool:
+        return True
+
+    def ask(self, partition: Partition, group: object) -> None: ...
     def abandon(self, partition: Partition, group: object) -> None: ...
     def close(self) -> None: ...
     def commit(self, offsets: object, group: object, note: str = "") -> None:
