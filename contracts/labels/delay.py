@@ -62,13 +62,22 @@ def ages_from(edges: Integers, least: int) -> Iterator[tuple[int, int]]:
         yield at, least if at == first else int(edges[at])
 
 
+def absence_ages(edges: Integers, positives: Floats, absence: Absence) -> tuple[int, int] | None:
+    """Return the age (ms) by which labels seem to have come, and how long they must be watched before it is believed.
+
+    The first at which .95 of the positives' labels are there (``positives`` float64[n], ``complete_share`` at
+    ``edges``), and twice it or the horizon. None where they never are.
+    """
+    for at, age in ages_from(edges, absence.least):
+        if positives[at] >= COMPLETE:
+            return age, min(WATCHED * age, absence.horizon)
+    return None
+
+
 def absence_age(edges: Integers, positives: Floats, absence: Absence, watched: int) -> int | None:
     """Return the age (ms) from which a prediction without a label is a negative; None while that cannot be told.
 
-    It is the first at which .95 of the positives' labels are there (``positives`` float64[n], ``complete_share`` at
-    ``edges``), as far as labels have been ``watched`` (ms) for twice as long or for the horizon.
+    That of ``absence_ages``, where labels have been ``watched`` (ms) for as long as it asks.
     """
-    for at, age in ages_from(edges, absence.least):
-        if positives[at] >= COMPLETE and (watched >= WATCHED * age or watched >= absence.horizon):
-            return age
-    return None
+    found = absence_ages(edges, positives, absence)
+    return found[0] if found is not None and watched >= found[1] else None

@@ -1,11 +1,12 @@
 """What labels mean to a model of two classes: which are positive, why some teach nothing, when none is a negative."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
 from stationkeeper.contracts.column import Integers, same_class
-from stationkeeper.contracts.labels.delay import Absence, absence_age, complete_share, delay_edges
+from stationkeeper.contracts.labels.delay import Absence, absence_ages, complete_share, delay_edges
 
 # Chosen: enough to recognise a column by, few enough for one line.
 _SHOWN = 10
@@ -50,8 +51,28 @@ def negative_text(texts: Collection[str], positive: str) -> str:
     return "false" if same_class(positive, "true") else "true" if same_class(positive, "false") else f"not {positive}"
 
 
-def age_of_absence(absence: Absence, ages: Integers, delays: Integers, watched: int) -> int | None:
-    """Return the age (ms) from which a row without a label is negative, None while that cannot be told.
+@dataclass(frozen=True, slots=True)
+class NegativeRule:
+    """Which rows without a label are negatives: those from ``since_ms`` on, of no ``shut`` action."""
+
+    since_ms: int
+    shut: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgeOfAbsence:
+    """The age from which a row without a label is negative (ms), None while that cannot be told.
+
+    Labels have been watched for ``watched_ms``, and must be for ``needed_ms``: None where no age can be seen at all.
+    """
+
+    age_ms: int | None
+    watched_ms: int
+    needed_ms: int | None
+
+
+def age_of_absence(absence: Absence, ages: Integers, delays: Integers, watched: int) -> AgeOfAbsence:
+    """Return from which age a row without a label is negative.
 
     ``ages`` and ``delays`` int64[n] (ms) are of the rows with a positive label: how long ago they were predicted, and
     how late their label came. ``watched`` is the age of the oldest row. As the monitor judges (``absence_age``), from
@@ -64,4 +85,7 @@ def age_of_absence(absence: Absence, ages: Integers, delays: Integers, watched: 
     old, late = np.searchsorted(edges, ages, side="right"), np.minimum(np.searchsorted(edges, delays), n - 1)
     np.add.at(table, (old, late), 1)
     seen = (np.arange(n + 1)[:, None] > np.arange(n)).astype(np.int64)
-    return absence_age(edges, complete_share(table, seen), absence, watched)
+    found = absence_ages(edges, complete_share(table, seen), absence)
+    if found is None:
+        return AgeOfAbsence(None, watched, None)
+    return AgeOfAbsence(found[0] if watched >= found[1] else None, watched, found[1])

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
+from stationkeeper.contracts.labels.actions import ActionLabels
 from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
+from stationkeeper.retrain.core.labels import NegativeRule
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.core.selection import shut_words
 
@@ -53,17 +54,30 @@ class Past:
         return self.stage not in (RequestStage.SUPPRESSED, RequestStage.REJECTED)
 
 
+def _about(ms: int) -> str:
+    """Return an age as people tell it: ages are told apart by half octaves, which no unit keeps whole."""
+    unit = 3_600_000 if ms >= 2 * 86_400_000 else 60_000
+    return format_duration(round(ms / unit) * unit)
+
+
 @dataclass(frozen=True, slots=True)
 class AbsentLabels:
     """The rows after the onset that are negative for want of a label, and the age (ms) from which they are.
 
-    The age is None while it cannot be told how late positives are labelled: then no row is. ``since_ms`` is when the
-    labels begin that their topic still has, None where it has lost none.
+    The age is None while it cannot be told how late positives are labelled: then no row is, and ``short`` says for how
+    long labels have been watched and must be (ms), None before any came. ``since_ms`` is when the labels begin that
+    their topic still has, None where it has lost none.
     """
 
     rows: int
     age_ms: int | None
     since_ms: int | None = None
+    short: tuple[int, int] | None = None
+
+    @property
+    def kept_short(self) -> bool:
+        """Whether labels are gone before they have been watched for as long as they must be: no waiting mends that."""
+        return self.short is not None and self.since_ms is not None
 
     def words(self) -> str:
         """Return what a person must know, as plans tell it."""
@@ -72,16 +86,23 @@ class AbsentLabels:
             since = to_datetime(self.since_ms)
             gone = f"; labels of before {since:%Y-%m-%dT%H:%MZ} are gone from their topic, and no row of before counts"
         if self.age_ms is None:
-            return f"how late labels come cannot be told yet, so that none is negative for want of one{gone}"
-        return f"{self.rows} of them negative for want of a label, {format_duration(self.age_ms)} old and more{gone}"
+            seen = ""
+            if self.short is not None:
+                watched, needed = map(_about, self.short)
+                seen = f", labels have been watched for {watched} and must be for {needed}"
+            if self.kept_short:
+                gone = f"{gone}: raise retention.ms of that topic"
+            return f"how late labels come cannot be told yet{seen}, so that none is negative for want of one{gone}"
+        return f"{self.rows} of them negative for want of a label, {_about(self.age_ms)} old and more{gone}"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStatistics:
     """What is known of labelled rows at ``as_of_ms`` (declared clock); only matured rows are counted.
 
-    ``actions`` counts those after the onset by what was done upon their answer, with a label or without. ``absent`` is
-    None where every class is labelled; where absence is the negative one, its rows are among those counted.
+    ``shut`` are the actions that keep labels away, counted after the onset, or, where absence is the negative class,
+    over all rows that it was told by. ``absent`` and ``rule`` are None where every class is labelled; where absence is
+    the negative one, its rows are among those counted, by that rule, which the snapshot follows.
     """
 
     as_of_ms: int
@@ -89,8 +110,9 @@ class LabelStatistics:
     rows_before: int
     rows_after: int
     positives_after: int
-    actions: tuple[ActionLabels, ...] = ()
+    shut: tuple[ActionLabels, ...] = ()
     absent: AbsentLabels | None = None
+    rule: NegativeRule | None = None
 
     @property
     def negatives_after(self) -> int:
@@ -214,8 +236,8 @@ def decide(
         have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
     if statistics.absent is not None:
         have = f"{have} ({statistics.absent.words()})"
-    if shut := shut_actions(statistics.actions):
-        have = f"{have} ({shut_words(shut)})"
+    if statistics.shut:
+        have = f"{have} ({shut_words(statistics.shut)})"
     if missing == 0 and lacking == 0:
         # Where the request limits its looks no later one sees more: its last asks for what the gate's last would.
         if request.looks is not None and look + 1 >= request.looks:
@@ -230,10 +252,12 @@ def decide(
         return Plan(candidate_windows(rules, statistics), f"{have}; {needed}", min(1.0, max(shares) * unread))
     # By the stream's clock: a replay of a month in an hour waits a month for labels, not an hour.
     waited = statistics.as_of_ms - to_ms(request.time)
+    short = RequestReason.LABELS_KEPT_SHORT if statistics.absent and statistics.absent.kept_short else None
     if waited > rules.max_wait_ms:
         text = f"{have}; {needed} within {format_duration(rules.max_wait_ms)}"
-        return Refuse(RequestStage.NO_EVIDENCE, RequestReason.LABELS_LATE, text)
-    reason = RequestReason.TOO_FEW_ROWS if missing else RequestReason.TOO_FEW_POSITIVES
+        return Refuse(RequestStage.NO_EVIDENCE, short or RequestReason.LABELS_LATE, text)
+    # Waited for all the same: who reads it may let the topic keep more before it is given up.
+    reason = short or (RequestReason.TOO_FEW_ROWS if missing else RequestReason.TOO_FEW_POSITIVES)
     # The rarer class is the one that is waited for.
     rarer = min(statistics.positives_after, statistics.negatives_after)
     ready = _ready(request, statistics, *((statistics.rows_after, rows) if missing else (rarer, positives)))

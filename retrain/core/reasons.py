@@ -49,6 +49,8 @@ class RequestReason(StrEnum):
     ENTRY_REFUSED = "entry_refused"  # The model's entry in the configuration is wrong; the request waits.
     REJECTED_BY_PERSON = "rejected_by_person"  # A person rejected the request.
     LABELS_LATE = "labels_late"  # max_wait passed and there are still too few matured labels after the onset.
+    # Labels are gone from their topic before it can be told how late they come: raise its retention.ms.
+    LABELS_KEPT_SHORT = "labels_kept_short"
     NO_CHAMPION = "no_champion"  # The registry holds no readable model of the champion's version to compare with.
     BAD_DATA = "bad_data"  # The snapshot cannot be trained on; the detail says which column or label.
     TRAINING_FAILED = "training_failed"  # The training subprocess ended with an error on every try; its log is kept.

@@ -98,6 +98,7 @@ def after_survey(state: RetrainState, survey: Survey, rules: PlanRules) -> Retra
             as_of_ms=statistics.as_of_ms,
             rows_after=statistics.rows_after,
             maturity_ms=statistics.maturity_ms,
+            negatives=statistics.rule,
             ends=tuple(
                 OffsetEnd(topic=partition.topic, partition=partition.index, end=end)
                 for partition, end in sorted(survey.ends.items())

@@ -8,6 +8,7 @@ from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, Schema
 from stationkeeper.contracts.status import RequestStatus, StageTime
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.core.labels import NegativeRule
 from stationkeeper.retrain.core.plan import Past, TrainingWindow
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.training.job import Record, TrainingResult
@@ -53,6 +54,7 @@ class RetrainState(Record):
     clock_ms: int = 0
     as_of_ms: int | None = None
     maturity_ms: int | None = None
+    negatives: NegativeRule | None = None
     ends: tuple[OffsetEnd, ...] = ()
     windows: tuple[TrainingWindow, ...] = ()
     snapshot: str | None = None

@@ -29,6 +29,7 @@ from stationkeeper.retrain.snapshot import (
     EventColumns,
     EventFrames,
     LabelledRows,
+    LabelTimes,
     Snapshot,
     SnapshotError,
     SnapshotStore,
@@ -111,7 +112,10 @@ class RegisteredCandidate:
 
 @dataclass(slots=True)
 class Steps:
-    """Runs steps in a worker thread, one at a time; holds the rows read so far of the models in work."""
+    """Runs steps in a worker thread, one at a time; holds the rows read so far of the models in work.
+
+    ``kept_since`` gives since when (ms) a topic has lost nothing, None where nobody can tell.
+    """
 
     models: Mapping[str, ModelInputs]
     registry: Registry
@@ -119,6 +123,7 @@ class Steps:
     open_reader: Callable[[], Reader]
     build_reference: ReferenceBuilder
     work_dir: Path
+    kept_since: Callable[[str], int | None] = lambda _topic: None
     _rows: dict[str, LabelledRows] = field(default_factory=dict)
 
     def survey(self, state: RetrainState) -> Survey:
@@ -148,7 +153,7 @@ class Steps:
         champion = self._fetch_champion(state)
         rows = self._read(state, state.end_offsets())
         base = self.snapshots.find(champion.snapshot) if champion.snapshot else None
-        pieces = rows.pieces(state.as_of_ms, state.maturity_ms, base.path if base else None)
+        pieces = rows.pieces(state.as_of_ms, state.maturity_ms, base.path if base else None, state.negatives)
         return self.snapshots.write(
             _with_base(pieces, base, self.snapshots),
             {
@@ -276,7 +281,8 @@ class Steps:
                 shutil.rmtree(left, ignore_errors=True)
             frames = EventFrames(near)
             limit, positive = data.snapshot_rows, labels.positive_class
-            rows = LabelledRows(inputs.topics, columns, since, limit, positive, inputs.absence, frames=frames)
+            told = LabelTimes(self.kept_since)
+            rows = LabelledRows(inputs.topics, columns, since, limit, positive, inputs.absence, told, frames=frames)
             self._rows[state.id] = rows
         # A reader for each step: between two surveys lie minutes to days, and a broker closes idle connections.
         reader = self.open_reader()

@@ -15,6 +15,7 @@ from stationkeeper.retrain.snapshot.erasure import Erased, Erasure, erase_files,
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns
 from stationkeeper.retrain.snapshot.files import SnapshotError
 from stationkeeper.retrain.snapshot.frames import EventFrames
+from stationkeeper.retrain.snapshot.label_counts import LabelTimes
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import (
     Snapshot,
@@ -37,6 +38,7 @@ __all__ = [
     "Erasure",
     "EventColumns",
     "EventFrames",
+    "LabelTimes",
     "LabelledRows",
     "Snapshot",
     "SnapshotError",

@@ -4,15 +4,15 @@ Where only positives are labelled a row without a label is negative once its lab
 first label that is left, and not where an action keeps labels away.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from stationkeeper.contracts.column import Integers
-from stationkeeper.contracts.labels.actions import EXPECTED, LEAST, ActionLabels
+from stationkeeper.contracts.labels.actions import EXPECTED, LEAST, ActionLabels, shut_actions
 from stationkeeper.contracts.labels.delay import Absence
-from stationkeeper.retrain.core.labels import age_of_absence, positive_texts
+from stationkeeper.retrain.core.labels import AgeOfAbsence, NegativeRule, age_of_absence, positive_texts
 from stationkeeper.retrain.core.plan import AbsentLabels, LabelStatistics
 from stationkeeper.retrain.snapshot.events import ACTION, LABEL, LABEL_TIME, TIME
 from stationkeeper.streams.ports import Partition
@@ -25,49 +25,92 @@ label ever."""
 
 @dataclass(frozen=True, slots=True)
 class Wanting:
-    """Which rows without a label want one that would have come: those from ``since`` on, of no ``shut`` action.
+    """Which rows without a label want one that would have come, by a rule; ``text`` is the class that they have.
 
-    ``text`` is the class that they have for want of it. Of rows before ``since`` no label counts, neither class: frauds
-    of days that have no honest rows would raise the share of frauds, and teach that such days are fraud. ``cut`` says
-    that labels of before are gone from their topic.
+    Of rows before ``since_ms`` no label counts, neither class: frauds of days that have no honest rows would raise the
+    share of frauds, and teach that such days are fraud.
     """
 
-    since: int
-    shut: tuple[str, ...]
-    text: str
-    cut: bool = False
+    rule: NegativeRule
+    text: str = ""
 
     def expr(self, present: list[str]) -> pl.Expr:
         """Return whether a row without a label wants one, of a frame with the columns ``present``."""
-        known = pl.col(TIME) >= self.since
-        return known & ~pl.col(ACTION).fill_null("").is_in(self.shut) if ACTION in present and self.shut else known
+        return (pl.col(TIME) >= self.rule.since_ms) & self._open(present)
+
+    def counted(self, present: list[str]) -> pl.Expr:
+        """Return whether a row has a class: a label that counts, or one that it wants."""
+        return (pl.col(LABEL).is_not_null() & (pl.col(TIME) >= self.rule.since_ms)) | self.expr(present)
 
     def given(self, present: list[str]) -> list[pl.Expr]:
         """Return the labels and their times, ``text`` where one is wanting."""
-        label, time = (pl.when(pl.col(TIME) >= self.since).then(pl.col(name)) for name in (LABEL, LABEL_TIME))
+        label, time = (pl.when(pl.col(TIME) >= self.rule.since_ms).then(pl.col(name)) for name in (LABEL, LABEL_TIME))
         text = pl.when(self.expr(present)).then(label.fill_null(self.text)).otherwise(label)
         return [text.alias(LABEL), time.alias(LABEL_TIME)]
 
+    def kept(self, base: pl.DataFrame) -> pl.DataFrame:
+        """Return labelled rows of an earlier snapshot, without its negatives of actions that are shut.
 
-def told_times(before: tuple[int, int] | None, told: Integers) -> tuple[int, int]:
-    """Return the times of a partition's first and earliest label after those ``told`` (ms, not empty), in log order."""
-    first, earliest = before or (int(told[0]), int(told[0]))
-    return first, min(earliest, int(told.min()))
+        It may not have known them: a build before this rule made blocked payments honest, and so may fewer rows have.
+        """
+        told = pl.col(LABEL_TIME).is_not_null()
+        label = pl.when(told).then(pl.col(LABEL)).otherwise(pl.lit(self.text))
+        return base.filter(told | self._open(base.columns)).with_columns(label.alias(LABEL))
+
+    def _open(self, present: list[str]) -> pl.Expr:
+        return (
+            ~pl.col(ACTION).fill_null("").is_in(self.rule.shut)
+            if ACTION in present and self.rule.shut
+            else pl.lit(value=True)
+        )
 
 
-def told_from(told: Mapping[Partition, tuple[int, int]], begin: Mapping[Partition, int]) -> tuple[int, bool]:
-    """Return since when (ms) labels can be known, and whether any of before are gone from their topic.
+@dataclass(slots=True)
+class LabelTimes:
+    """When labels were told, by partition: since when any can be known, where retention takes them from their topic.
 
-    ``told`` are the times of the first and of the earliest label of each partition, ``begin`` its first offset.
-    Retention takes from each partition at another time, so it is the latest first one of those that have lost any: of a
-    row before it the label may be gone. Where none is lost it is the earliest, in whatever order labels were written.
+    ``kept_since`` gives since when (ms) a topic has lost nothing, None where nobody can tell; ``latest`` is the latest
+    label of all, 0 before any.
     """
-    cut = [first for partition, (first, _) in told.items() if begin[partition] > 0]
-    return (max(cut), True) if cut else (min((earliest for _, earliest in told.values()), default=0), False)
+
+    kept_since: Callable[[str], int | None] = lambda _topic: None
+    latest: int = 0
+    # The first label of each partition in log order, and the earliest.
+    _told: dict[Partition, tuple[int, int]] = field(default_factory=dict)
+    _kept: dict[str, int | None] = field(default_factory=dict)
+
+    def add(self, partition: Partition, told: Integers) -> None:
+        """Take in when a partition's next labels were told (ms, not empty), in log order."""
+        first, earliest = self._told.get(partition, (int(told[0]), int(told[0])))
+        self._told[partition] = first, min(earliest, int(told.min()))
+        self.latest = max(self.latest, int(told.max()))
+
+    def since(self, lost: Collection[Partition]) -> tuple[int, bool]:
+        """Return since when (ms) labels can be known, and whether any of before are gone.
+
+        ``lost`` are the partitions of one topic that have lost any. Retention takes from each at another time, so it is
+        the latest first one of those: of a row before it the label may be gone; where one has none left, the latest
+        label of all. Where none is lost it is the earliest, in whatever order labels were written.
+
+        Where labels are rare that is much later than what was lost, so what the topic says counts where it is earlier,
+        and a label of before it is still there: where a topic keeps more since a while ago, what was lost before is
+        younger than it says, and so is every label that is left.
+        """
+        if not lost:
+            return min((earliest for _, earliest in self._told.values()), default=0), False
+        cut = max(self._told[one][0] if one in self._told else self.latest for one in lost)
+        for topic in {one.topic for one in lost} - self._kept.keys():
+            # Once, and after they were read: what a later look would call lost is here already.
+            self._kept[topic] = self.kept_since(topic)
+        oldest = min((first for first, _ in self._told.values()), default=self.latest)
+        kept = [one for one in self._kept.values() if one is not None and oldest <= one < cut]
+        return max(kept, default=cut), True
 
 
-def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text: str, *, cut: bool = False) -> Wanting:
-    """Find the actions that keep labels away, among rows from ``since`` until ``until`` (ms).
+def rule_from(
+    labelled: Iterable[pl.DataFrame], since: int, until: int
+) -> tuple[NegativeRule, tuple[ActionLabels, ...]]:
+    """Return the rule by rows from ``since`` until ``until`` (ms), and the actions that keep labels away among them.
 
     Only positives are labelled, so that an action may also have few for being harmless; that errs to no evidence.
     """
@@ -76,7 +119,8 @@ def wanting_from(labelled: Iterable[pl.DataFrame], since: int, until: int, text:
         if ACTION in rows.columns:
             _count_actions(rows.filter(pl.col(TIME).is_between(since, until)), actions)
     found = [ActionLabels(name, *actions[name]) for name in sorted(actions)]
-    return Wanting(since, tuple(one.action for one in found if not _labels_come(one, found)), text, cut)
+    shut = tuple(one for one in found if not _labels_come(one, found))
+    return NegativeRule(since, tuple(one.action for one in shut)), shut
 
 
 def _labels_come(one: ActionLabels, actions: Sequence[ActionLabels]) -> bool:
@@ -92,22 +136,56 @@ def _labels_come(one: ActionLabels, actions: Sequence[ActionLabels]) -> bool:
     return one.labelled > LEAST * best.labelled / best.rows * one.rows
 
 
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """How rows without a label are counted: from which age (ms), by which rule, and the actions that it was made by."""
+
+    maturity_ms: int
+    absent: AbsentLabels
+    rule: NegativeRule
+    shut: tuple[ActionLabels, ...]
+
+
+def negatives_from(
+    absence: Absence,
+    every: Callable[[], Iterable[pl.DataFrame]],
+    told: LabelTimes,
+    lost: Collection[Partition],
+    positive: str,
+    as_of_ms: int,
+    maturity_ms: int | None,
+) -> Negatives:
+    """Return how the rows that ``every`` gives are counted, where the partitions ``lost`` have lost labels.
+
+    Back from the latest label: of what has come since nobody knows whether it is late.
+    """
+    (since, cut), latest = told.since(lost), told.latest
+    first, found = absent_from(absence, every(), positive, since, min(as_of_ms, latest or as_of_ms))
+    # Of labels that never came nobody knows how late they are.
+    age = None if not latest else found.age_ms if maturity_ms is None else maturity_ms
+    short = (found.watched_ms, found.needed_ms) if latest and age is None and found.needed_ms else None
+    # While it cannot be told, every row is too young.
+    maturity = as_of_ms - first + 1 if age is None else age + max(as_of_ms - latest, 0)
+    rule, shut = rule_from(every(), since, as_of_ms - maturity)
+    return Negatives(maturity, AbsentLabels(0, age, since if cut and latest else None, short), rule, shut)
+
+
 def count_labels(
     labelled: Iterable[pl.DataFrame],
     onset_ms: int,
     as_of_ms: int,
     maturity_ms: int | None,
     positive: str,
-    wanting: Wanting | None,
-    age_ms: int | None,
+    negatives: Negatives | None = None,
 ) -> LabelStatistics:
-    """Count ripe rows before and after the onset, those ``wanting`` a label too; a None maturity is estimated."""
+    """Count ripe rows before and after the onset, ``negatives`` too; a None maturity is estimated."""
     before = after = positives = absent = 0
+    wanting = None
+    if negatives is not None:
+        wanting, maturity_ms = Wanting(negatives.rule), negatives.maturity_ms
     actions: dict[str, tuple[int, int]] = {}
     for every in labelled:
-        told = pl.col(LABEL).is_not_null()
-        known = told if wanting is None else (told & (pl.col(TIME) >= wanting.since)) | wanting.expr(every.columns)
-        rows = every.filter(known)
+        rows = every.filter(pl.col(LABEL).is_not_null() if wanting is None else wanting.counted(every.columns))
         if maturity_ms is None:
             maturity_ms = label_maturity(rows)
         # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives those
@@ -118,11 +196,13 @@ def count_labels(
         before, after = before + len(ripe) - len(later), after + len(later)
         positives += int(later[LABEL].is_in(list(yes)).sum())
         absent += later[LABEL].null_count()
-        if ACTION in every.columns:
+        if ACTION in every.columns and negatives is None:
             _count_actions(every.filter(pl.col(TIME).is_between(onset_ms, as_of_ms - maturity_ms)), actions)
-    done = tuple(ActionLabels(name, *actions[name]) for name in sorted(actions))
-    none = None if wanting is None else AbsentLabels(absent, age_ms, wanting.since if wanting.cut else None)
-    return LabelStatistics(as_of_ms, maturity_ms or 0, before, after, positives, done, none)
+    found = LabelStatistics(as_of_ms, maturity_ms or 0, before, after, positives)
+    if negatives is None:
+        return replace(found, shut=shut_actions([ActionLabels(name, *actions[name]) for name in sorted(actions)]))
+    told = replace(negatives.absent, rows=absent)
+    return replace(found, shut=negatives.shut, absent=told, rule=negatives.rule)
 
 
 def label_maturity(rows: pl.DataFrame) -> int:
@@ -139,7 +219,7 @@ def label_maturity(rows: pl.DataFrame) -> int:
 
 def absent_from(
     absence: Absence, labelled: Iterable[pl.DataFrame], positive: str, since: int, until: int
-) -> tuple[int, int | None]:
+) -> tuple[int, AgeOfAbsence]:
     """Return the time of the oldest row from ``since`` on, and the age from which one without a label is negative.
 
     Ages are counted to ``until``, the latest label: what came since may be on its way.

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.events import DEFAULT_POSITIVE, Form, missing_label_words
 from stationkeeper.registry import FeatureKind, category_text
-from stationkeeper.retrain.core.labels import negative_text
+from stationkeeper.retrain.core.labels import NegativeRule, negative_text
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.snapshot.events import (
     ACTION,
@@ -28,12 +29,11 @@ from stationkeeper.retrain.snapshot.events import (
 )
 from stationkeeper.retrain.snapshot.frames import EventFrames, OrderedRows
 from stationkeeper.retrain.snapshot.label_counts import (
+    LabelTimes,
     Wanting,
-    absent_from,
     count_labels,
-    told_from,
-    told_times,
-    wanting_from,
+    negatives_from,
+    rule_from,
 )
 from stationkeeper.retrain.snapshot.snapshot import ROW_GROUP, merge_base
 from stationkeeper.streams.ports import Batch, Partition, Reader
@@ -68,14 +68,12 @@ class LabelledRows:
     limit: int
     positive: str = DEFAULT_POSITIVE
     absence: Absence | None = None
+    told: LabelTimes = field(default_factory=LabelTimes)
     begin: Offsets = field(default_factory=dict)
     end: Offsets = field(default_factory=dict)
     frames: EventFrames = field(default_factory=EventFrames)
     _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
-    _told_ms: int = 0
-    # When the first label of each partition was told, and the earliest.
-    _told: dict[Partition, tuple[int, int]] = field(default_factory=dict)
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
         """Read what came since the last call, up to ``ends`` where given; returns the number of records read."""
@@ -104,9 +102,7 @@ class LabelledRows:
                 # Before labels of one event meet: a text for a missing label must not take the place of a label.
                 gone = missing_label_words(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
-                told = frame[LABEL_TIME].to_numpy()
-                self._told_ms = max(self._told_ms, int(told.max()))
-                self._told[batch.partition] = told_times(self._told.get(batch.partition), told)
+                self.told.add(batch.partition, frame[LABEL_TIME].to_numpy())
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self.frames.add(kind, kept)
@@ -175,40 +171,41 @@ class LabelledRows:
         ``absence`` from all, as positives are few, and back from the latest label: what is later may be on its way.
         """
         self._drop_oldest()
-        maturity, age, wanting = maturity_ms, None, None
+        negatives = None
         if self.absence is not None:
-            # Of what has come since the latest label nobody knows whether it is late.
-            until = min(as_of_ms, self._told_ms or as_of_ms)
-            since = told_from(self._told, self.begin)[0]
-            first, found = absent_from(self.absence, self._every(as_of_ms), self.positive, since, until)
-            # Of labels that never came nobody knows how late they are.
-            age = None if not self._told_ms else found if maturity_ms is None else maturity_ms
-            # While it cannot be told, every row is too young.
-            maturity = as_of_ms - first + 1 if age is None else age + max(as_of_ms - self._told_ms, 0)
-            wanting = self._wanting(as_of_ms, maturity)
-        return count_labels(self._every(as_of_ms), onset_ms, as_of_ms, maturity, positive, wanting, age)
+            every, lost = partial(self._every, as_of_ms), self._lost()
+            negatives = negatives_from(self.absence, every, self.told, lost, self.positive, as_of_ms, maturity_ms)
+        return count_labels(self._every(as_of_ms), onset_ms, as_of_ms, maturity_ms, positive, negatives)
 
     def _every(self, as_of_ms: int) -> Iterator[pl.DataFrame]:
         """Yield the predictions of each bucket with their labels and what was done upon them."""
         return (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION)) for bucket in self.frames.buckets)
 
-    def _wanting(self, as_of_ms: int, maturity_ms: int, text: str = "") -> Wanting:
-        since, cut = told_from(self._told, self.begin)
-        return wanting_from(self._every(as_of_ms), since, as_of_ms - maturity_ms, text, cut=cut)
+    def _lost(self) -> list[Partition]:
+        """Return the partitions of labels that have lost any."""
+        labels = {form.topic for form in self.inputs if "label" in form.kinds}
+        return [one for one, first in self.begin.items() if first > 0 and one.topic in labels]
 
-    def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
+    def pieces(
+        self, as_of_ms: int, maturity_ms: int, base: Path | None = None, rule: NegativeRule | None = None
+    ) -> Iterator[pl.DataFrame]:
         """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
 
         The label is null where it is not known or not matured; where its absence is the negative class, it is that of a
         matured row without one, whose label time stays null. Numbers and booleans are Float64, texts String. ``base``
-        is an earlier snapshot, whose older labelled rows are put before these (``merge_base``).
+        is an earlier snapshot, whose older labelled rows are put before these (``merge_base``). ``rule`` is that of the
+        plan, made by these rows; without one it is made here.
         """
         self._drop_oldest()
         first, texts = self._add_base(base, as_of_ms) if base is not None else (None, set())
         wanting = None
         if self.absence is not None:
             text = negative_text({*texts, *self.label_texts(as_of_ms)}, self.positive)
-            wanting = self._wanting(as_of_ms, maturity_ms, text)
+            since = self.told.since(self._lost())[0]
+            if rule is None:
+                rule, _ = rule_from(self._every(as_of_ms), since, as_of_ms - maturity_ms)
+            # Read again since the plan, the topic may have lost more.
+            wanting = Wanting(NegativeRule(max(rule.since_ms, since), rule.shut), text)
         buckets = self.frames.buckets
         if len(buckets) == 1:
             yield self._bucket(0, as_of_ms, maturity_ms, first, wanting).sort(TIME, EVENT_ID)
@@ -226,6 +223,10 @@ class LabelledRows:
         """
         firsts = [self._labelled(b, as_of_ms, (EVENT_ID, TIME))[TIME].min() for b in self.frames.buckets]
         first = min((int(str(one)) for one in firsts if one is not None), default=None)
+        # Of a time in which frauds alone were labelled no row is left once that is taken back: the frauds, left without
+        # the others, would teach that those days are fraud.
+        if self.absence is None and (began := _absent_since(base)) is not None:
+            first = began if first is None else min(first, began)
         # A step that is tried again adds them again.
         self.frames.drop(BASE)
         texts: set[str] = set()
@@ -248,10 +249,19 @@ class LabelledRows:
         names = sorted(name for name in self.columns.types.counts if not name.startswith("@"))
         found = rows.select(*reserved, *(_feature(name, rows.columns, self.columns.types.kind(name)) for name in names))
         base = self.frames.part(BASE, bucket)
-        if base is not None and wanting is not None:
-            told = pl.col(LABEL_TIME).is_not_null()
-            base = base.with_columns(pl.when(told).then(pl.col(LABEL)).otherwise(pl.lit(wanting.text)).alias(LABEL))
-        return found if base is None else merge_base(found, base, first)
+        if base is None:
+            return found
+        return merge_base(found, base if wanting is None else wanting.kept(base), first)
+
+
+def _absent_since(base: Path) -> int | None:
+    """Return the time (ms) of a snapshot's first row that is negative for want of a label, None where it has none."""
+    for batch in pq.ParquetFile(base).iter_batches(ROW_GROUP, columns=[TIME, LABEL, LABEL_TIME]):
+        rows = pl.DataFrame(pl.from_arrow(batch))
+        absent = rows.filter(pl.col(LABEL).is_not_null() & pl.col(LABEL_TIME).is_null())
+        if len(absent):
+            return int(absent[TIME][0])
+    return None
 
 
 def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.notify.stage import Notify, Telling
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import NO_BODY_BYTES, Access
+from stationkeeper.streams.errors import Denied
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Sink, Stage
 from stationkeeper.streams.settings import KafkaSettings
@@ -301,8 +303,22 @@ def retrain_stage(
         open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
         build_reference=partial(build_reference, timezones=timezones_of(config)),
         work_dir=work_directory,
+        kept_since=partial(topic_kept_since, config.kafka),
     )
     return Retrain(models, topics_of(config), steps, refused=[one.name for one in config.refused])
+
+
+def topic_kept_since(kafka: KafkaSettings, topic: str) -> int | None:
+    """Return since when (ms) the broker has kept all of a topic, None where it may not or cannot be told."""
+    from stationkeeper.streams.kafka.topic_config import kept_since, topic_config
+    from stationkeeper.streams.kafka.topics import admin_client
+
+    try:
+        with admin_client(kafka) as admin:
+            return kept_since(topic_config(admin, topic), int(time.time() * 1_000))
+    except Denied:
+        # Nothing else of the role needs DescribeConfigs: without it what is left of the topic tells.
+        return None
 
 
 def target_settings(config: Config) -> list[TargetSettings]:

@@ -34,6 +34,16 @@ def topic_config(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
     return {name: str(entry.get("value")) for name, entry in found.items()}
 
 
+def kept_since(kept: Mapping[str, str], now_ms: int) -> int | None:
+    """Return since when (ms) a topic of this configuration has lost nothing, None where it does not say by time alone.
+
+    A compacted topic loses what has a successor under its key, which says the same later.
+    """
+    retention = int(kept.get("retention.ms", -1))
+    by_time = "delete" in kept.get("cleanup.policy", "delete") and int(kept.get("retention.bytes", -1)) < 0
+    return now_ms - retention if by_time and retention >= 0 else None
+
+
 def set_config(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:
     """Set one value of a topic's configuration; raises ``Fatal`` where that is not allowed."""
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: value})

@@ -82,8 +82,7 @@ def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000)
 
 
 def test_a_plan_says_which_actions_get_no_label():
-    actions = (ActionLabels("approve", 8_000, 7_900), ActionLabels("block", 500, 0))
-    told = decide(request(), RULES, replace(labels(7_900, 400), actions=actions))
+    told = decide(request(), RULES, replace(labels(7_900, 400), shut=(ActionLabels("block", 500, 0),)))
     assert isinstance(told, Plan)
     assert "labels come for some actions rather than others" in told.detail
     assert "0 of 500 rows of 'block'" in told.detail
@@ -100,6 +99,26 @@ def test_a_plan_says_how_many_are_negative_for_want_of_a_label():
     assert "(how late labels come cannot be told yet, so that none is negative for want of one); needed 1000" in (
         unknown.detail
     )
+
+
+def test_labels_that_are_kept_too_short_are_the_reason_of_waiting_and_of_its_end():
+    short = AbsentLabels(0, None, NOW - 9 * DAY_MS, (9 * DAY_MS, 14 * DAY_MS))
+    found = decide(request(), RULES, replace(labels(0, 0), absent=short))
+    assert isinstance(found, Wait)
+    assert found.reason is RequestReason.LABELS_KEPT_SHORT
+    told = "labels have been watched for 9d and must be for 2w"
+    assert told in found.detail
+    assert "raise retention.ms of that topic" in found.detail
+    late = replace(labels(0, 0, as_of=NOW + RULES.max_wait_ms + 1), absent=short)
+    ended = decide(request(), RULES, late)
+    assert isinstance(ended, Refuse)
+    assert (ended.stage, ended.reason) == (RequestStage.NO_EVIDENCE, RequestReason.LABELS_KEPT_SHORT)
+    assert told in ended.detail
+    # A topic that has lost nothing is only young: time mends it.
+    young = decide(request(), RULES, replace(late, absent=replace(short, since_ms=None)))
+    assert isinstance(young, Refuse)
+    assert young.reason is RequestReason.LABELS_LATE
+    assert told in young.detail
 
 
 def test_it_waits_for_what_is_missing_and_says_when():

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,12 @@ from stationkeeper.registry import (
     Registry,
     RegistrySettings,
 )
+from stationkeeper.retrain.core.labels import NegativeRule
+from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.progress import after_survey
 from stationkeeper.retrain.service.state import RetrainState
-from stationkeeper.retrain.service.steps import ModelInputs, ReferenceRows, Steps, reference_of
+from stationkeeper.retrain.service.steps import ModelInputs, ReferenceRows, Steps, Survey, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, SnapshotStore
 from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, HELD_OUT_FILE, SCORED_FILE
@@ -25,6 +29,31 @@ from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.retrain.bank import a_request, reference_builder
 from tests.retrain.service.test_lineage import RESULT
+
+
+def test_the_snapshot_is_written_by_the_rule_of_the_plan(tmp_path: Path) -> None:
+    inputs = {"bank": ModelInputs("bank", (), RetrainSettings())}
+    card = SimpleNamespace(snapshot=None)
+    registry: Any = SimpleNamespace(download=lambda *_: card)
+    store = SnapshotStore(tmp_path / "snapshots")
+    steps = Steps(inputs, registry, store, lambda: MemoryReader(MemoryLog()), reference_builder, tmp_path / "work")
+    given: list[Any] = []
+
+    def pieces(*arguments: Any) -> Iterator[pl.DataFrame]:
+        given.append(arguments)
+        yield pl.DataFrame({EVENT_ID: ["a"], TIME: [1], VERSION: ["1"], LABEL: ["true"], LABEL_TIME: [2]})
+
+    rows: Any = SimpleNamespace(
+        pieces=pieces, advance=lambda *_: 0, begin={}, end={}, since_ms=0, columns=SimpleNamespace(unusable=0)
+    )
+    rule = NegativeRule(7, ("block",))
+    waiting = RetrainState(request=a_request(), stage=RequestStage.PLANNED, reason=RequestReason.ACCEPTED)
+    counted = LabelStatistics(50, 10, 0, 10_000, 5_000, rule=rule)
+    rules = inputs["bank"].settings.plan_rules()
+    planned = RetrainState.decode(after_survey(waiting, Survey(counted, 50, {}), rules).encode())
+    steps._rows[planned.id] = rows
+    assert steps.snapshot(planned).rows == 1
+    assert given == [(50, 10, None, rule)]
 
 
 @pytest.mark.parametrize(("looks", "level"), [(None, 0.01), (1, 0.05), (2, 0.025)])

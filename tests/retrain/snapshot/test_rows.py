@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.config import Config
-from stationkeeper.contracts.labels.actions import ActionLabels, shut_actions
 from stationkeeper.contracts.labels.delay import Absence
 from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, ModelTask
+from stationkeeper.retrain.core.labels import NegativeRule
 from stationkeeper.retrain.core.plan import AbsentLabels
 from stationkeeper.retrain.snapshot import TrainingTable, labels_words
 from stationkeeper.retrain.snapshot.events import ACTION, EVENT_ID, LABEL, TIME, EventColumns
@@ -226,7 +226,8 @@ def test_payments_that_were_blocked_are_no_negatives(log: MemoryLog):
     assert frame.filter(pl.col("@action") == "approve")[LABEL].value_counts().filter(pl.col(LABEL) == "false").height
     assert told.absent is not None
     assert told.absent.rows == len(frame.filter(pl.col(LABEL) == "false"))
-    assert [one.action for one in shut_actions(told.actions)] == ["block"]
+    assert [one.action for one in told.shut] == ["block"]
+    assert told.rule == NegativeRule(START + HOUR, ("block",))
 
 
 def test_what_is_blocked_where_frauds_are_rare_is_no_negative_though_few_labels_were_due(log: MemoryLog):
@@ -245,7 +246,7 @@ def test_what_is_blocked_where_frauds_are_rare_is_no_negative_though_few_labels_
     rows, as_of = absent_rows(log), START + 9_000_000
     found = rows.statistics(START, as_of, 10 * MINUTE, "true")
     frame = frame_of(rows, as_of, found.maturity_ms)
-    assert shut_actions(found.actions) == ()
+    assert [(one.action, one.rows, one.labelled) for one in found.shut] == [("block", 24, 0)]
     assert frame.filter(pl.col("@action") == "block")[LABEL].null_count() == len(blocked)
     assert frame.filter(pl.col("@action") == "approve")[LABEL].is_not_null().sum() > 8_000
 
@@ -298,7 +299,7 @@ def test_actions_and_their_probabilities_are_kept_where_events_tell_them(log: Me
     assert frame["@action"].to_list() == ["approve", "block", "approve", None, "approve"]
     assert frame["@assignment_prob"].to_list() == [0.9, 1.0, None, None, None]
     counted = rows.statistics(onset_ms=11, as_of_ms=30, maturity_ms=17, positive="true")
-    assert counted.actions == (ActionLabels("approve", 1, 1), ActionLabels("block", 1, 0))
+    assert (counted.rows_after, counted.shut) == (1, ()), "of one blocked row one label was due"
     with tempfile.TemporaryDirectory() as directory:
         made = SnapshotStore(Path(directory)).write(frame, {"as_of": 30, "maturity": 17})
         assert (made.manifest["schema_version"], made.ripe_until) == (2, 13)

@@ -1,11 +1,17 @@
 """What the roles are made of: a part that cannot be made is named as the setting that asks for it."""
 
+import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from stationkeeper.config import Config, ConfigError
-from stationkeeper.process.wiring import role_config, telling_for, told_config
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.process.wiring import role_config, telling_for, told_config, topic_kept_since
+from stationkeeper.streams.errors import Denied
+from stationkeeper.streams.kafka.topics import admin_client, create, input_topic
+from stationkeeper.streams.settings import KafkaSettings
 
 MAPPED = "{topic: shared, map: {event_id: id, time: ts, prediction: p}}"
 
@@ -72,3 +78,21 @@ def test_a_notifier_that_cannot_be_made_is_an_error_of_the_configuration_and_sho
     with pytest.raises(ConfigError, match=r"notifiers\.chat: notifiers: url is no address") as found:
         telling_for(config)
     assert "s3cret" not in str(found.value)
+
+
+@pytest.mark.broker
+def test_since_when_a_topic_has_lost_nothing_is_asked_of_the_broker(kafka, monkeypatch: pytest.MonkeyPatch):
+    settings, name = KafkaSettings(bootstrap=kafka.bootstrap), f"t{uuid.uuid4().hex[:8]}"
+    with admin_client(settings) as admin:
+        create(admin, [input_topic(name, retention_ms=3_600_000), input_topic(f"{name}.all")], settings)
+    since = topic_kept_since(settings, name)
+    assert since is not None
+    # An hour ago, give or take what the test takes; nobody waits for it.
+    assert 3_600_000 <= time.time() * 1_000 - since < 3_600_000 + 600_000
+    assert topic_kept_since(settings, f"{name}.all") is None
+
+    def denied(*_: object) -> None:
+        raise Denied(LogEvent.BROKER_RIGHTS, "not authorized")
+
+    monkeypatch.setattr("stationkeeper.streams.kafka.topic_config.topic_config", denied)
+    assert topic_kept_since(settings, name) is None

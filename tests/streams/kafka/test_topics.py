@@ -5,7 +5,7 @@ import pytest
 
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.errors import Fatal, Retryable
-from stationkeeper.streams.kafka.topic_config import differences, set_config, topic_config
+from stationkeeper.streams.kafka.topic_config import differences, kept_since, set_config, topic_config
 from stationkeeper.streams.kafka.topics import (
     _wait_until_known,
     admin_client,
@@ -129,3 +129,18 @@ def test_a_dead_letter_topic_grows_with_its_source_and_never_shrinks(settings):
         assert int(found["max.message.bytes"]) == expected
         # Of the rest nothing was set back to the broker's default.
         assert found["retention.ms"] == str(14 * 86_400_000)
+
+
+@pytest.mark.parametrize(
+    ("kept", "since"),
+    [
+        ({"retention.ms": "1000", "cleanup.policy": "delete", "retention.bytes": "-1"}, 9_000),
+        ({"retention.ms": "1000", "cleanup.policy": "compact,delete"}, 9_000),
+        ({"retention.ms": "1000", "cleanup.policy": "compact"}, None),
+        ({"retention.ms": "1000", "retention.bytes": "500"}, None),
+        ({"retention.ms": "-1"}, None),
+        ({}, None),
+    ],
+)
+def test_a_topic_has_lost_nothing_of_its_retention_where_time_alone_cuts_it(kept, since):
+    assert kept_since(kept, 10_000) == since

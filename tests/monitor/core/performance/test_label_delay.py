@@ -169,4 +169,4 @@ def test_monitor_and_trainer_take_absence_for_a_negative_from_one_age(
     ages = np.array([61 - hour for hour, _ in came], np.int64) * HOUR
     late_by = np.array([late for _, late in came], np.int64) * HOUR
     absence = Absence(HOUR, horizon * HOUR, least * HOUR)
-    assert age_of_absence(absence, ages, late_by, 61 * HOUR) == judged
+    assert age_of_absence(absence, ages, late_by, 61 * HOUR).age_ms == judged
