@@ -209,19 +209,25 @@ class Asker:
             return {}
         for left in reversed(range(_ASKED)):
             try:
-                return self._bounds(partitions, committed=committed)
-            except KafkaException as error:
-                found = raised("ask for the bounds of partitions", error.args[0])
+                with self._asking("ask for the bounds of partitions"):
+                    return self._bounds(partitions, committed=committed)
+            except Retryable as error:
+                said = error.__cause__
                 # Any other answer is one, and asking again would only repeat it.
-                if error.args[0].code() not in _LEADERSHIP:
-                    raise found from error
-                self._client = None
-                if not left:
-                    raise found from error
+                if not left or not isinstance(said, KafkaException) or said.args[0].code() not in _LEADERSHIP:
+                    raise
                 time.sleep(_ELECTION_S)
-            except TimeoutError as error:
-                raise Retryable("ask for the bounds of partitions: no answer") from error
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Throw away a client whose question failed: it may ask a leader or controller for ever that is no more."""
+        try:
+            with translated(doing):
+                yield
+        except StreamError:
+            self._client = None
+            raise
 
     def _bounds(self, partitions: Sequence[Partition], *, committed: bool) -> dict[Partition, tuple[int, int]]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
@@ -237,7 +243,7 @@ class Asker:
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the id (KIP-516) of each topic that exists, 32 hexadecimal digits; "" from a broker older than 2.8."""
         found: dict[str, str] = {}
-        with translated("look up the ids of topics"):
+        with self._asking("look up the ids of topics"):
             asked = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ANSWER_S)
             for topic, future in asked.items():
                 try:

@@ -2,7 +2,9 @@
 
 import threading
 import weakref
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 
 import pytest
 from kafka import errors
@@ -167,3 +169,31 @@ def test_librdkafka_that_could_not_begin_is_gone_at_once(monkeypatch):
     assert len(made) == 3
     # The thread that asked it may still be on its way out.
     until(lambda: all(one() is None for one in made), "each is gone")
+
+
+def test_a_client_of_librdkafka_that_asks_a_controller_that_is_gone_is_replaced(monkeypatch):
+    confluent_kafka = pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import clients
+
+    made, timed_out = [], confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)
+
+    class Admin:
+        """The first knows a controller that was lost, and waits for it as often as it is asked."""
+
+        def __init__(self, _options):
+            made.append(self)
+
+        def describe_topics(self, _topics, **_):
+            answer: Future[SimpleNamespace] = Future()
+            if self is made[0]:
+                answer.set_exception(confluent_kafka.KafkaException(timed_out))
+            else:
+                answer.set_result(SimpleNamespace(topic_id=confluent_kafka.Uuid(1, 2)))
+            return {"in": answer}
+
+    monkeypatch.setattr(clients, "AdminClient", Admin)
+    asker = clients.Asker(KafkaSettings(), "tally")
+    with pytest.raises(Retryable, match="look up the ids of topics"):
+        asker.topic_ids(["in"])
+    assert asker.topic_ids(["in"]) == {"in": f"{1:016x}{2:016x}"}
+    assert len(made) == 2
