@@ -8,6 +8,7 @@ import polars as pl
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 
+from benchmarks.real_year.escalated import Escalated
 from benchmarks.real_year.streams import DAY_MS, Array, RealStream
 from stationkeeper.backtesting.replay import Replay, ReplaySettings
 from stationkeeper.backtesting.table import Table
@@ -94,15 +95,18 @@ def reference_of(stream: RealStream, version: Version, name: str) -> Reference:
     )
 
 
-def live(stream: RealStream) -> Lived:
-    """Follow a stream to its end: judge, ask, train when the labels are there, take what the held-out rows prefer."""
+def live(stream: RealStream, *, harm: bool = False) -> Lived:
+    """Follow a stream to its end: judge, ask, train when the labels are there, take what the held-out rows prefer.
+
+    With ``harm`` drift pages and asks once it has shown some.
+    """
     first = stream.reference
     lived = Lived((int(stream.times[-1]) - int(stream.times[first])) / DAY_MS)
     version, number, at = Version(stream, np.arange(first)), 1, first
     policy = RequestPolicy(RequestRules(pane=stream.pane))
     watch: Watch | None = None
     while at < len(stream.times):
-        at, version, watch = _reign(stream, version, str(number), at, policy, lived, watch)
+        at, version, watch = _reign(stream, version, str(number), at, policy, lived, watch, harm=harm)
         number += 1
     bounds = [*stream.changes, int(stream.times[-1]) + 1]
     pages = [to_ms(page.time) for page in lived.pages]
@@ -112,7 +116,15 @@ def live(stream: RealStream) -> Lived:
 
 
 def _reign(
-    stream: RealStream, version: Version, name: str, at: int, policy: RequestPolicy, lived: Lived, before: Watch | None
+    stream: RealStream,
+    version: Version,
+    name: str,
+    at: int,
+    policy: RequestPolicy,
+    lived: Lived,
+    before: Watch | None,
+    *,
+    harm: bool,
 ) -> tuple[int, Version, Watch | None]:
     """Judge from row ``at`` on until another version takes over; returns its first row (the end: none did) and it.
 
@@ -148,7 +160,7 @@ def _reign(
     replay = Replay(table, settings, reference_of(stream, version, name), before)
     asked: Incident | None = None
     asked_at = onset = healed = 0
-    for verdict, watch in replay.run():
+    for verdict, incident in Escalated(replay, stream.pane, harm=harm).run():
         now = to_ms(verdict.time)
         if asked is not None and (due := _due(stream, onset, asked_at)) is not None and now >= due:
             taken = _replace(stream, version, onset, due, lived)
@@ -161,7 +173,6 @@ def _reign(
             lived.warnings.append(verdict)
         if asked is not None and verdict.kind is VerdictKind.RECOVERED and verdict.incident == asked.id and not healed:
             lived.healed, healed = lived.healed + 1, 1
-        incident = next((i for i in watch.incidents() if i.id == verdict.incident), None)
         if incident is None or verdict.level is not Level.PAGE or asked is not None:
             continue
         if policy.consider(incident, verdict, now=now) is not None:

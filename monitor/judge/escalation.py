@@ -119,7 +119,7 @@ class Escalation:
         return self.requests.withdraw(f"{incident.id}: {fault}", rollout=rollout) if fault else None
 
     def _page_late(self, incident: Incident, harm: Harm, now: int) -> Verdict:
-        return _paged_late(Verdict.decode(self._waiting.pop(incident.id).encode()), harm, now)
+        return _paged_late(Verdict.decode(self._waiting.pop(incident.id).encode()), incident, harm, now)
 
     def _told_with(self, cause: Incident) -> str:
         return f"began with {cause.id}, which {'waits for harm' if cause.id in self._waiting else 'has paged'}"
@@ -233,13 +233,16 @@ def _told(harm: Harm) -> str:
     return harm_words(harm).removeprefix("what it costs is ")
 
 
-def _paged_late(opening: Verdict, harm: Harm, now: int) -> Verdict:
+def _paged_late(opening: Verdict, incident: Incident, harm: Harm, now: int) -> Verdict:
     """The page of an incident whose harm showed after it had opened."""
+    # What joined may page before the labels since the onset show a loss: its cost alone would say that there is none.
+    joined = ", ".join(sorted(kind.value for kind in incident.kinds - NOVELTY))
+    why = f"by now {joined} joined it: {_told(harm)}" if joined else f"by now it does harm: {_told(harm)}"
     key = f"{opening.subject.type}:{opening.subject.name}:harm"
     changes = {
         "id": verdict_id(opening.model, opening.version, opening.segment, key, opening.kind, now),
         "time": to_datetime(now),
-        "reason": f"{opening.reason} (by now it does harm: {_told(harm)})",
+        "reason": f"{opening.reason} ({why})",
         "evidence": {**opening.evidence, "harm": _harm_status(harm)},
     }
     return opening.model_copy(update=changes)

@@ -11,10 +11,21 @@ unknown_fields, partition with id_chunks (the state), stops (which topics are no
 is, for judge and join), totals (what is shown).
 """
 
+from stationkeeper.monitor.tally.cardinality import MOST_ACTIONS
 from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.join_rows import apart
 from stationkeeper.monitor.tally.partition import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.tally.segments import LONGEST, OTHER, planned_segments
 from stationkeeper.monitor.tally.stage import Tally
 
-__all__ = ["LONGEST", "MAX_DIGESTS", "OTHER", "UNSET", "PartitionState", "Tally", "apart", "planned_segments"]
+__all__ = [
+    "LONGEST",
+    "MAX_DIGESTS",
+    "MOST_ACTIONS",
+    "OTHER",
+    "UNSET",
+    "PartitionState",
+    "Tally",
+    "apart",
+    "planned_segments",
+]

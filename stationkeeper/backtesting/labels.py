@@ -14,27 +14,36 @@ from stationkeeper.contracts.times import format_duration
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, pack, score_bin
 from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.performance import (
+    LabelSelection,
     Measure,
     OutcomePane,
+    actions_without_labels,
     class_names,
     every_measure,
     judged_counts,
+    label_selection,
 )
 from stationkeeper.monitor.core.reference import (
+    AssignedRows,
     Counts,
     OutcomeSums,
     Reference,
     Task,
+    assigned_by_group,
     class_codes,
     classes_by_group,
+    drawn_by_group,
     errors_by_group,
     infer_task,
+    labelled_by_action,
     outcomes,
+    predicted_by_action,
     scores_by_group,
 )
 from stationkeeper.monitor.judge import Cohorts
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.monitor.status import maturity_reason
+from stationkeeper.monitor.tally import MOST_ACTIONS
 
 _NEVER = np.iinfo(np.int64).max
 # Panes scored by one call, as many as are tallied by one: half doubles numpy's cost a call, double predicts with a
@@ -158,7 +167,7 @@ class ReplayedLabels:
 
     Where rows have times that age is learned from how late labels come, class by class, at least ``age``: the daemon's
     `Cohorts` are fed with what was known when each pane closed. Without a clock there is nothing to learn it from, and
-    ``age`` (rows) is when. ``late`` counts labels that came when their cohort had been judged.
+    ``age`` (rows) is when, and ``cohorts`` is None. ``late`` counts labels that came when their cohort had been judged.
     """
 
     def __init__(self, table: Table, pane: int, delay: int, age: int, horizon: int) -> None:
@@ -179,7 +188,7 @@ class ReplayedLabels:
         self._order = np.argsort(np.where(kept, self._known, _NEVER), kind="stable")
         self._sorted = np.where(kept, self._known, _NEVER)[self._order]
         self._rules = LabelRules(pane, age, horizon)
-        self._cohorts = None if table.times is None else Cohorts(self._rules)
+        self.cohorts = None if table.times is None else Cohorts(self._rules)
         self._on = False
         # The first rows of the references so far: a cohort belongs to the version that answered its rows.
         self._firsts: list[int] = []
@@ -196,7 +205,7 @@ class ReplayedLabels:
     @property
     def finding(self) -> Finding | None:
         """What is wrong with labels that lack where those before them had come, if anything is."""
-        return None if self._cohorts is None else self._cohorts.late
+        return None if self.cohorts is None else self.cohorts.late
 
     @property
     def waiting(self) -> int:
@@ -209,19 +218,19 @@ class ReplayedLabels:
             return
         if last_row is not None:
             self.answers.reach(last_row)
-        if self._cohorts is None:
+        if self.cohorts is None:
             yield from self._aged(closed, last_row)
             return
-        before = self._cohorts.judged
+        before = self.cohorts.judged
         version = str(len(self._firsts))
         arms, outcomes = self._predicted(closed), list(self._labelled(closed, before))
-        for whose, _, labels in self._cohorts.close(arms, outcomes, closed, self._judged.positives):
+        for whose, _, labels in self.cohorts.close(arms, outcomes, closed, self._judged.positives):
             # A cohort of rows that the reference before answered says nothing of this one.
             if whose == version:
-                start = labels.start - (self._cohorts.maturity.age or 0)
+                start = labels.start - (self.cohorts.maturity.age or 0)
                 yield replace(labels, last_row=last_row, first_row=int(np.searchsorted(self._start, start)))
-        if self._cohorts.judged is not None:
-            self._at = max(self._at, int(np.searchsorted(self._start, self._cohorts.judged, "right")))
+        if self.cohorts.judged is not None:
+            self._at = max(self._at, int(np.searchsorted(self._start, self.cohorts.judged, "right")))
 
     def _predicted(self, closed: int) -> list[ArmDelta]:
         """Sum the predictions of the pane that closes."""
@@ -260,32 +269,65 @@ class ReplayedLabels:
                 at = start + self.age
                 yield OutcomePane(at, at + self._pane, scored.reshape(-1, 2), cells, last_row, int(rows[0]))
 
-    def measured(self) -> dict[str, Measure]:
-        """Return the measures of the rows that were judged, under the references in force; empty where none was."""
+    def _judged_rows(self) -> tuple[Array, Array]:
+        """Return the rows whose labels were due, and those of them that have one."""
         rows = np.arange(self._firsts[0], self._at) if self._on else np.empty(0, np.int64)
-        rows = rows[(self.answers.cell[rows] >= 0) & (self._known[rows] < _NEVER)]
+        return rows, rows[(self.answers.cell[rows] >= 0) & (self._known[rows] < _NEVER)]
+
+    def selection(self) -> LabelSelection | None:
+        """Return which actions keep labels away among the rows that were judged, by the daemon's rule, None without."""
+        rows, labelled = self._judged_rows()
+        assigned = self._table.assigned
+        if assigned is None or not len(rows):
+            return None
+        # Numbers are right, as performance counts them.
+        cells = np.full(len(labelled), 3) if self.answers.task is Task.REGRESSION else self.answers.cell[labelled]
+        done: dict[str, bytes] = {}
+        told: dict[str, bytes] = {}
+        # As the tally: what comes after those with a place counts as not said.
+        for code, name in enumerate(assigned.names[:MOST_ACTIONS]):
+            mine, known = rows[assigned.code[rows] == code], assigned.code[labelled] == code
+            done[name] = drawn_by_group(assigned.drawn[mine], np.zeros(len(mine), np.int64), 1)[0].pack()
+            which, one = assigned.drawn[labelled[known]], np.zeros(int(known.sum()), np.int64)
+            told[name] = assigned_by_group(which, cells[known].astype(np.int64), one, 1)[0].pack()
+        found = predicted_by_action(done, len(rows))
+        for name, sums in labelled_by_action(told, np.bincount(cells, minlength=_CELLS)).items():
+            found[name] = found.get(name, OutcomeSums.none()) + sums
+        actions = {name: AssignedRows.of(sums) for name, sums in found.items() if len(sums.at)}
+        return label_selection(actions, {one.action for one in actions_without_labels(actions)})
+
+    def measured(self) -> dict[str, Measure]:
+        """Return the measures of the rows that were judged, under the references in force; empty where none was.
+
+        Where an action keeps labels away they are corrected by the probability of the others, as far as events tell it.
+        """
+        _, rows = self._judged_rows()
         if not len(rows):
             return {}
         sums, task = self.answers.sums(rows), self.answers.task
         confusion, _ = judged_counts(*self.answers.counts(rows), sums)
         keys = tuple(categories(self._table.columns[str(self._table.label)]).keys)
-        return every_measure(task, confusion, sums, names=class_names(keys) if task is Task.MULTICLASS else None)
+        every = every_measure(task, confusion, sums, names=class_names(keys) if task is Task.MULTICLASS else None)
+        selection = self.selection()
+        return every if selection is None else {name: selection.measures.get(name, one) for name, one in every.items()}
 
     def notes(self) -> Iterator[str]:
         """Say which labels a live stream would not have judged by now either, and why."""
         if not self._on:
             return
-        if self._cohorts is None:
+        if (selection := self.selection()) is not None:
+            yield selection.words()
+        if self.cohorts is None:
             if self.late:
                 yield f"{self.late} labels came later than --label-maturity {self.age} and are not judged"
             if self.waiting:
                 yield f"labels of the last {self.waiting} rows are not judged: they are younger than {self.age}"
             return
-        if why := maturity_reason(self._cohorts.maturity, self._rules):
+        if why := maturity_reason(self.cohorts.maturity, self._rules):
             yield f"labels: {why}"
         if self.late:
             yield f"{self.late} labels came when their predictions had been judged, or later than the horizon"
         if self.waiting:
-            age = self._cohorts.maturity.age
+            age = self.cohorts.maturity.age
             told = "" if age is None else f": they are younger than {format_duration(age)}, or lack labels"
             yield f"labels of the last {self.waiting} rows are not judged{told}"

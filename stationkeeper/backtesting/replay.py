@@ -154,7 +154,10 @@ class TablePanes:
 
 
 class Replay:
-    """One pass over a table; ``run`` yields each verdict as it falls, with the ``watch`` that gave it."""
+    """One pass over a table; ``run`` yields each verdict as it falls, with the ``watch`` that gave it.
+
+    ``labels`` are those that are known so far.
+    """
 
     watch: Watch
 
@@ -173,7 +176,7 @@ class Replay:
         self.peers: Peers | None = None
         self.alarmed: Callable[[dict[str, Any]], None] = lambda _: None
         delay, age = settings.delay, settings.delay if settings.maturity is None else settings.maturity
-        self._labels = ReplayedLabels(table, settings.pane, delay, age, settings.horizon)
+        self.labels = ReplayedLabels(table, settings.pane, delay, age, settings.horizon)
         self._judged = (
             self._build(0, rows, 1) if reference is None else _given(reference, table, settings, self.summary.notes)
         )
@@ -231,7 +234,7 @@ class Replay:
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, IncidentChanges]]:
         """Step the watch through the rows from the reference's first row on: (rows done, what changed) by pane."""
-        labels = self._labels
+        labels = self.labels
         labels.begin(judged, on=watch.performance is not None and (self.table.prediction or judged.model) is not None)
         end: int | None = None
         done = judged.first_row
@@ -253,7 +256,7 @@ class Replay:
     def _note_unjudged(self, done: int, arrivals: Arrivals) -> None:
         """Say what a live stream would not have judged by now either."""
         notes, table = self.summary.notes, self.table
-        self.summary.measures = self._labels.measured()
+        self.summary.measures = self.labels.measured()
         if done < len(table):
             since = (
                 f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
@@ -263,7 +266,7 @@ class Replay:
             notes.append("volume and silence are not judged: rows come in bursts at any hour")
         elif quiet := arrivals.quiet_hours:
             notes.append(f"volume is not judged in {quiet} of the week's 168 hours: too few rows a pane")
-        notes += self._labels.notes()
+        notes += self.labels.notes()
 
     def _watch(self, reference: Reference) -> Watch:
         settings = self.settings

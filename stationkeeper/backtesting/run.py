@@ -123,7 +123,9 @@ def run(
     bar.done()
     if kept is not None:
         known = replay.summary.measures.values()
-        why = "Of the rows that were judged by their labels."
+        selection = replay.labels.selection()
+        words = "" if selection is None else f"; {selection.words()}"
+        why = f"Of the rows that were judged by their labels{words}."
         kept.performance = tuple(measure_status((table.version, ""), one, SubjectState.STEADY, why) for one in known)
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stationkeeper.events import Assigned
 from stationkeeper.tables import InputTable
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +23,7 @@ class Table:
     ``index`` int64[n] is each row's 0-based number in the input; ``times`` int64[n] are epoch milliseconds, or None
     where row number is time. ``label_times`` int64[n] say when a label became known (events), else None. ``untyped``
     are columns whose JSON type nobody knows. ``confidence`` float64[n] is the probability that came with a class as
-    answer (events), else None.
+    answer (events), else None; ``assigned`` what was done upon each answer (events), else None.
     """
 
     columns: Mapping[str, Array]
@@ -35,6 +36,7 @@ class Table:
     version: str = "1"
     untyped: tuple[str, ...] = ()
     confidence: Array | None = None
+    assigned: Assigned | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -57,4 +59,5 @@ def table_of(read: InputTable) -> Table:
         read.version or "1",
         read.untyped,
         read.confidence,
+        read.assigned,
     )

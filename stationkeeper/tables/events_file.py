@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP
-from stationkeeper.events import EventReader, own_form
+from stationkeeper.events import Assigned, EventReader, own_form, with_assignment
 from stationkeeper.tables.columns import BROKEN, Array, TableRefused
 
 PREDICTION: Final = "prediction"
@@ -21,7 +21,8 @@ NEVER: Final = np.iinfo(np.int64).max
 class EventRows:
     """Rows of events in order of time: cells by column, their lines and times (ms), and when labels became known.
 
-    ``confidence`` float64[n] is the probability that came with a class as answer, None where none did.
+    ``confidence`` float64[n] is the probability that came with a class as answer, None where none did; ``assigned``
+    what was done upon each answer, None where no event says it.
     """
 
     columns: dict[str, list[Any]]
@@ -32,6 +33,7 @@ class EventRows:
     version: str
     notes: tuple[str, ...] = ()
     confidence: Array | None = None
+    assigned: Assigned | None = None
 
 
 def left_out(source: str, broken: int, lines: int, first: str) -> str:
@@ -51,7 +53,9 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
     with the models there are. O(events), by columns.
     """
     numbers = np.array([number for number, line in enumerate(lines) if line.strip()], np.int64)
-    reading = EventReader(own_form(source=source)).discover([lines[number] for number in numbers.tolist()])
+    reading = EventReader(with_assignment(own_form(source=source))).discover(
+        [lines[number] for number in numbers.tolist()]
+    )
     notes = []
     for fault in reading.rejected[:1]:
         named = f"{fault.code.value} ({fault.detail})" if fault.detail else fault.code.value
@@ -74,6 +78,7 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
     np.minimum.at(index, place, numbers[np.concatenate([events.rows for events in kinds])])
     columns: dict[str, Array] = {}
     confidence: Array | None = None
+    done: Assigned | None = None
     counts: Counter[tuple[str, str]] = Counter()
     for events in kinds:
         mine = np.searchsorted(ids, events.ids)
@@ -84,9 +89,12 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
             have = np.flatnonzero(column.present())[::-1]
             values = np.array([*column.plain(), None], object)[have]
             columns.setdefault(name, np.full(len(ids), None, object))[mine[have]] = values
+        # From behind, as above: of several of one id the first counts.
+        if events.assigned is not None:
+            done = Assigned(events.assigned.names, np.full(len(ids), -1), np.full(len(ids), np.nan))
+            done.code[mine[::-1]], done.drawn[mine[::-1]] = events.assigned.code[::-1], events.assigned.drawn[::-1]
         if events.confidence is not None:
             confidence = np.full(len(ids), np.nan)
-            # From behind, as above: of several of one id the first counts.
             confidence[mine[::-1]] = events.confidence[::-1]
         counts.update({events.owners[owner]: n for owner, n in enumerate(np.bincount(events.owner).tolist()) if n})
     order = np.lexsort((index, times))
@@ -100,8 +108,8 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
         columns[LABEL][at] = np.array([*labels.label.plain(), None], object)[known]
         label_times = label_times[order]
     (owner, version), _ = counts.most_common(1)[0]
-    sure = None if confidence is None else confidence[order]
+    sure, acted = None if confidence is None else confidence[order], None if done is None else done.at(order)
     made = {name: values[order].tolist() for name, values in sorted(columns.items())}
     if not any(value is not None for value in made.get(PREDICTION, ())):
         made.pop(PREDICTION, None)
-    return EventRows(made, index[order], times[order], label_times, owner, version or "1", tuple(notes), sure)
+    return EventRows(made, index[order], times[order], label_times, owner, version or "1", tuple(notes), sure, acted)

@@ -14,7 +14,7 @@ import polars as pl
 from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.column import numbers as numbers_column
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.events import ValueRules
+from stationkeeper.events import Assigned, ValueRules
 from stationkeeper.monitor.profiling import opened
 from stationkeeper.tables.columns import (
     WRITTEN,
@@ -86,8 +86,8 @@ class InputTable:
     ``columns`` are the arrays that can be watched or have a part (float64 with NaN, bool, objects with None), by name;
     what was left out is not among them. ``readings`` are all columns in the file's order. ``index`` int64[n] is each
     row's 0-based number in the input, ``times`` int64[n] epoch ms or None. ``untyped`` are categories whose JSON type
-    the file does not tell. ``label_times``, ``model``, ``version`` and ``confidence`` (the probability of a class that
-    is the answer, float64[n]) come from events; ``notes`` are of the whole
+    the file does not tell. ``label_times``, ``model``, ``version``, ``confidence`` (the probability of a class that
+    is the answer, float64[n]) and ``assigned`` (what was done upon it) come from events; ``notes`` are of the whole
     file.
     """
 
@@ -107,6 +107,7 @@ class InputTable:
     notes: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     confidence: Array | None = None
+    assigned: Assigned | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -337,6 +338,7 @@ def _of_events(
         version=found.version,
         time="time",
         confidence=found.confidence,
+        assigned=found.assigned,
     )
 
 

@@ -142,6 +142,7 @@ def test_errors_that_rise_within_a_drift_that_waits_for_harm_page_at_once(monkey
     made.of(stepped(one), "1", 60_000)
     told, paged = made.of(joined(one, member("error_rate", VerdictKind.PERFORMANCE)), "1", 120_000)[0]
     assert (told.level, paged.level) == (Level.WARN, Level.PAGE)
+    assert "(by now performance joined it: costs 0.1 points" in paged.reason
     assert made.incident_status(one, KEY, "1")["level"] == "page"
     assert len(made.of(joined(one, member("error_rate", VerdictKind.PERFORMANCE)), "1", 180_000)[0]) == 1
 
