@@ -237,7 +237,13 @@ class Asker:
                 {theirs(partition): spec for partition in partitions}, isolation_level=level, request_timeout=ANSWER_S
             )
             # A second more than the request has: the library's own error says more than a wait that ended.
-            ends.append({(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()})
+            found = {(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()}
+            # Of a leader that did not answer within the request's time confluent-kafka 2.16.1 gives -1001 and no error;
+            # taken for an end it is that of a log that holds nothing, and a state read up to it is empty.
+            silent = sorted(place for place, offset in found.items() if offset < 0)
+            if silent:
+                raise Retryable(f"no answer for {', '.join(f'{topic}/{index}' for topic, index in silent)}")
+            ends.append(found)
         return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import weakref
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kafka import errors
@@ -196,4 +197,36 @@ def test_a_client_of_librdkafka_that_asks_a_controller_that_is_gone_is_replaced(
     with pytest.raises(Retryable, match="look up the ids of topics"):
         asker.topic_ids(["in"])
     assert asker.topic_ids(["in"]) == {"in": f"{1:016x}{2:016x}"}
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_bounds_that_a_lost_leader_did_not_tell_are_no_bounds(monkeypatch, silent):
+    """Taken for an end, the library's word for no answer is that of an empty log, and a role's state begins anew."""
+    pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import clients
+
+    made, asked = [], []
+
+    class Admin:
+        """Its second partition's leader is lost: one of its answers never comes, and is given as the library does."""
+
+        def __init__(self, _options):
+            made.append(self)
+
+        def list_offsets(self, specs, **_):
+            asked.append(specs)
+            found: dict[Any, Future[SimpleNamespace]] = {}
+            for place in specs:
+                found[place] = Future()
+                lost = self is made[0] and place.partition == 1 and len(asked) == silent + 1
+                found[place].set_result(SimpleNamespace(offset=-1001 if lost else 7))
+            return found
+
+    monkeypatch.setattr(clients, "AdminClient", Admin)
+    asker = clients.Asker(KafkaSettings(), "tally")
+    places = [Partition("state", 0), Partition("state", 1)]
+    with pytest.raises(Retryable, match="no answer for state/1"):
+        asker.bounds(places)
+    assert asker.bounds(places) == dict.fromkeys(places, (7, 7))
     assert len(made) == 2
