@@ -38,20 +38,19 @@ class RecentSums:
         return changed
 
     def condense(
-        self, edge: int, length: int, of: Callable[[_Who], bool], how: Callable[[OutcomeSums], OutcomeSums]
+        self, edge: int, length: int, of: Callable[[_Who], bool], how: Callable[[OutcomeSums], OutcomeSums], size: int
     ) -> set[int]:
         """Keep of panes that start before ``edge`` only what ``how`` makes of them, together by ``length`` (ms).
 
-        Of those that ``of`` names; returns the starts that changed.
+        Of those that ``of`` names, and that take more than ``size`` positions; returns the starts that changed.
         """
         changed: set[int] = set()
         for who, mine in self._kept.items():
-            for start in [start for start in mine if start < edge] if of(who) else ():
-                whole, was = start - start % length, mine.pop(start)
-                made = how(was)
-                if whole != start or len(made.at) != len(was.at):
-                    changed |= {start, whole}
+            large = (start for start, sums in mine.items() if start < edge and (start % length or len(sums.at) > size))
+            for start in list(large) if of(who) else ():
+                whole, made = start - start % length, how(mine.pop(start))
                 mine[whole] = mine[whole] + made if whole in mine else made
+                changed |= {start, whole}
         return changed
 
     def oldest(self) -> int | None:

@@ -112,7 +112,7 @@ class LabelCharts:
             return set()
         self._condensed = edge
         # Whole, a day of 200 segments would take half a gigabyte; whether an action gets labels two numbers tell.
-        return self.actions.condense(edge, HOUR_MS, lambda who: bool(who[1]), counts_alone)
+        return self.actions.condense(edge, HOUR_MS, lambda who: bool(who[1]), counts_alone, 2)
 
     def _assigned(self, who: Who | None, since: int, until: int) -> dict[str, AssignedRows]:
         found: dict[str, OutcomeSums] = {}
