@@ -1,15 +1,18 @@
 """The border to kafka-python: how clients are built and how its errors become ours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from kafka import errors
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import TopicPartition
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable
 from stationkeeper.streams.ports import Partition
 
+_Client = TypeVar("_Client")
 _FENCED = (errors.ProducerFencedError, errors.FencedInstanceIdError, errors.InvalidProducerEpochError)
 
 # What another attempt with the same settings cannot cure.
@@ -23,6 +26,26 @@ _HOPELESS = (
     errors.InvalidSessionTimeoutError,
     errors.InvalidTransactionTimeoutError,
 )
+
+
+def made(kind: Callable[..., _Client], **options: Any) -> _Client:
+    """Return a client of kafka-python; one that finds no broker leaves no thread and no connection behind.
+
+    kafka-python 3.0.12 starts the thread of an admin client or a consumer before it looks for a broker, and where none
+    answers nobody can end it: a role that waits for Kafka would run out of descriptors within a quarter of an hour.
+    """
+    begun: list[KafkaNetClient] = []
+
+    def begin(**more: Any) -> KafkaNetClient:
+        begun.append(KafkaNetClient(**more))
+        return begun[-1]
+
+    try:
+        return kind(kafka_client=begin, **options)
+    except BaseException:
+        for client in begun:
+            client.close()
+        raise
 
 
 @contextmanager

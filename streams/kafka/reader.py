@@ -7,7 +7,7 @@ from kafka import KafkaConsumer, errors
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.handshake import explained
-from stationkeeper.streams.kafka.clients import ours, theirs, translated
+from stationkeeper.streams.kafka.clients import made, ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import columnar
 from stationkeeper.streams.kafka.source import offset_bounds, reading_options, to_batch
 from stationkeeper.streams.ports import Batch, Partition
@@ -42,7 +42,7 @@ class KafkaReader:
             if use == "heads":
                 options["isolation_level"] = "read_uncommitted"
             with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
-                client = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
+                client = made(KafkaConsumer, **options, **settings.connection(f"{self._name}.{use}"))
                 self._clients[use] = columnar(client)
         return self._clients[use]
 

@@ -9,7 +9,7 @@ from kafka.structs import TopicPartition
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.handshake import explained
-from stationkeeper.streams.kafka.clients import ours, theirs, translated
+from stationkeeper.streams.kafka.clients import made, ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
 from stationkeeper.streams.kafka.membership import Membership
 from stationkeeper.streams.kafka.topics import topic_ids
@@ -86,7 +86,8 @@ class KafkaSource:
         """Join the group for these topics; raises ``Retryable`` while no broker answers."""
         settings, self._topics = self._settings, tuple(topics)
         with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
-            client = KafkaConsumer(
+            client = made(
+                KafkaConsumer,
                 group_id=settings.group(self._role),
                 group_instance_id=settings.member(self._role),
                 partition_assignment_strategy=[RangePartitionAssignor],
@@ -204,7 +205,7 @@ class KafkaSource:
         if self._admin is None:
             settings = self._settings
             with translated(f"connect to Kafka at {settings.bootstrap}"):
-                self._admin = KafkaAdminClient(**settings.connection(f"{settings.member(self._role)}.topics"))
+                self._admin = made(KafkaAdminClient, **settings.connection(f"{settings.member(self._role)}.topics"))
         return topic_ids(self._admin, topics)
 
     def seek(self, partition: Partition, offset: int) -> None:

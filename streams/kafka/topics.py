@@ -13,7 +13,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.topics import Topic, Topics, dead_letter_topic
 from stationkeeper.streams.errors import Denied, Fatal, Retryable
 from stationkeeper.streams.handshake import explained
-from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.clients import made, translated
 from stationkeeper.streams.kafka.topic_config import set_config, topic_config
 from stationkeeper.streams.settings import MIB, KafkaSettings
 
@@ -31,10 +31,10 @@ _DEFAULT_MAX_BYTES = 1_048_588
 
 
 @contextmanager
-def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
-    """Yield an admin client; raises ``Retryable`` while no broker answers."""
+def admin_client(settings: KafkaSettings, **more: int) -> Iterator[KafkaAdminClient]:
+    """Yield an admin client; raises ``Retryable`` while no broker answers. ``more`` are limits of its own."""
     with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
-        client = KafkaAdminClient(**settings.connection(f"{settings.prefix}.admin"))
+        client = made(KafkaAdminClient, **settings.connection(f"{settings.prefix}.admin") | more)
     try:
         yield client
     finally:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
-from stationkeeper.streams.errors import Displaced, Retryable
+from stationkeeper.streams.errors import Displaced, Fatal, Fenced, Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated, within
 from stationkeeper.streams.ports import Outgoing, Partition, ProducerEpoch
@@ -20,6 +20,9 @@ _TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF
 _OTHER_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION}
 # An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
+# Commits of a producer at which its epoch is asked for: in an election the first may get no answer, and where the
+# cluster does not tell it, no further commit should wait.
+_ASKED = 3
 
 
 class _Records:
@@ -109,7 +112,7 @@ class ConfluentSink:
         self._settings = settings
         self._newest = newest
         self._epoch: ProducerEpoch | None = None
-        self._asked = False
+        self._asked, self._unheard = 0, False
         self._last: Outgoing | None = None
         self._name = settings.member(role)
         self._client: Producer | None = None
@@ -128,30 +131,12 @@ class ConfluentSink:
             return
         settings = self._settings
         with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
-            client = Producer(
-                {
-                    "transactional.id": self._name,
-                    "transaction.timeout.ms": settings.transaction_timeout,
-                    # As over kafka-python, so that a change of client changes no topic's size.
-                    "compression.type": "lz4",
-                    # Kafka's own hash of the key, as Java and kafka-python have it: a key must fall into the same
-                    # partition from every client.
-                    "partitioner": "murmur2_random",
-                    # A flush sends what it has: waiting for more would only delay its commit.
-                    "linger.ms": 0,
-                    "batch.size": BATCH_BYTES,
-                    **({"batch.num.messages": 1} if self._records.alone else {}),
-                    "message.max.bytes": settings.max_message_bytes,
-                    "allow.auto.create.topics": False,
-                    **connection(settings, self._name),
-                    # The library refuses an answer that may take longer than the transaction.
-                    "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
-                }
-            )
+            client = _producer(settings, self._name, alone=self._records.alone)
             # Here earlier owners are fenced; it waits for their open transaction to be ended.
+            self._unheard = True
             within(self._limit_s, client.init_transactions, self._limit_s)
         # Not before: while none has begun the former one still tells whether a successor has.
-        self._client, self._former, self._epoch, self._asked = client, None, None, False
+        self._client, self._former, self._epoch, self._asked, self._unheard = client, None, None, 0, False
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -170,8 +155,9 @@ class ConfluentSink:
         for record in records:
             self._records.hand(producer, record, self._limit_s)
         if records:
-            # Without its value: it is only to be written again by ``ask``, which nobody reads.
-            self._last = records[-1]._replace(value=None)
+            # Only to be written again by ``ask``, and aborted. With a value: to whoever reads what is not committed a
+            # record without one is the end of its key.
+            self._last = records[-1]._replace(value=b"")
 
     def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
         """Commit records and input offsets together; raises ``Retryable``, ``Fenced`` or ``Fatal``.
@@ -182,25 +168,34 @@ class ConfluentSink:
         self._damaged = True
         # Before the commit: it would be refused, without saying for want of what.
         self._records.written(producer, self._limit_s)
+        # Before the commit, which says by going through that nobody had begun until then: what is told is ours.
+        untold = self._epoch is None and self._asked < _ASKED
+        epoch, self._asked = self._newest() if untold else self._epoch, self._asked + untold
         with _let_in(), translated("commit"):
             if offsets:
                 positions = [theirs(partition, offset) for partition, offset in offsets.items()]
                 # Inside the transaction: outputs without offsets would be written again, offsets without outputs lost.
-                self._ask(producer.send_offsets_to_transaction, positions, group, self._limit_s)
+                self._add(positions, group)
             self._ask(producer.commit_transaction, self._limit_s)
         self._open = self._damaged = False
-        if not self._asked:
-            # A moment after it was let in, so that it is this producer's.
-            self._epoch, self._asked = self._newest(), True
+        self._epoch = epoch
 
     def latest(self) -> bool:
         """Return whether no producer of this name has begun since this one's last; false where that cannot be told."""
         return self._epoch is not None and self._epoch == self._newest()
 
-    def _ask(self, call: Callable[..., object], *arguments: object) -> None:
+    def _add(self, positions: Sequence[object], group: Any) -> None:
+        """Add offsets to the transaction, within half of its time: the other half is for whoever begins anew.
+
+        It is here that the library may wait for ever for a coordinator that was lost.
+        """
+        limit = self._limit_s / 2
+        self._ask(self._producer.send_offsets_to_transaction, positions, group, limit, limit_s=limit)
+
+    def _ask(self, call: Callable[..., object], *arguments: object, limit_s: float | None = None) -> None:
         """Call the library, and leave the producer behind where no answer comes: an abort would wait for it, too."""
         try:
-            within(self._limit_s, call, *arguments)
+            within(limit_s or self._limit_s, call, *arguments)
         except Retryable:
             self._client, self._open, self._damaged = None, False, False
             raise
@@ -228,20 +223,34 @@ class ConfluentSink:
 
         No group's coordinator is asked, which may have been lost together with what fails.
         """
-        self._resume()
-        if self._last is None:
-            self.abandon(partition, group)
-            return
-        self.begin()
-        self.send([self._last])
         try:
-            self._records.written(self._producer, self._limit_s)
-        except Retryable:
-            # Of a producer that was fenced the records are thrown away; what it is asked next says why.
-            with translated("write"):
-                self._ask(self._producer.abort_transaction, self._limit_s)
+            self._resume()
+            if self._last is None:
+                self.abandon(partition, group)
+            else:
+                self._write_again(self._last)
+        except Fenced as refused:
+            if self._unheard:
+                raise Retryable(f"{refused}; a start of its own had no answer, and may be what refuses it") from refused
             raise
-        self.abort()
+        except Fatal as refused:
+            # A coordinator looks at the state of a transaction once it has found that nobody newer has its name.
+            if not _of_state(refused):
+                raise
+            self._client = self._former = None
+
+    def _write_again(self, record: Outgoing) -> None:
+        self.begin()
+        producer = self._producer
+        self.send([record])
+        try:
+            self._records.written(producer, self._limit_s)
+        finally:
+            # Asked even so: of a producer that was fenced the records may be thrown away without a word.
+            with translated("write"):
+                self._ask(producer.abort_transaction, self._limit_s)
+            self._former, self._client = producer, None
+            self._open = self._damaged = self._former_open = False
 
     def _resume(self) -> None:
         """Take up the producer of before, and end what it has open."""
@@ -258,7 +267,7 @@ class ConfluentSink:
         self._damaged = True
         with _let_in(), translated("begin a transaction over offsets"):
             try:
-                self._ask(self._producer.send_offsets_to_transaction, [theirs(partition, 0)], group, self._limit_s)
+                self._add([theirs(partition, 0)], group)
             except KafkaException as error:
                 # Of a group that has forgotten this member, or begun another generation since, as after an election:
                 # the producer was let in before, and the abort ends over these offsets what is to be ended.
@@ -276,6 +285,36 @@ class ConfluentSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
+
+
+def _of_state(error: Fatal) -> bool:
+    """Return whether a coordinator refused to end a transaction that is over, as one whose first answer was lost."""
+    said = error.__cause__
+    return isinstance(said, KafkaException) and said.args[0].code() == KafkaError.INVALID_TXN_STATE
+
+
+def _producer(settings: KafkaSettings, name: str, *, alone: bool) -> Producer:
+    """Return a transactional producer that has not begun; ``alone``: each record is a batch of its own."""
+    return Producer(
+        {
+            "transactional.id": name,
+            "transaction.timeout.ms": settings.transaction_timeout,
+            # As over kafka-python, so that a change of client changes no topic's size.
+            "compression.type": "lz4",
+            # Kafka's own hash of the key, as Java and kafka-python have it: a key must fall into the same
+            # partition from every client.
+            "partitioner": "murmur2_random",
+            # A flush sends what it has: waiting for more would only delay its commit.
+            "linger.ms": 0,
+            "batch.size": BATCH_BYTES,
+            **({"batch.num.messages": 1} if alone else {}),
+            "message.max.bytes": settings.max_message_bytes,
+            "allow.auto.create.topics": False,
+            **connection(settings, name),
+            # The library refuses an answer that may take longer than the transaction.
+            "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
+        }
+    )
 
 
 @contextmanager

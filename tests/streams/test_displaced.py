@@ -134,6 +134,54 @@ def test_a_producer_knows_whether_another_of_its_name_has_begun_since(world: Con
     loop.close()
 
 
+def test_what_a_commit_did_not_confirm_is_not_this_producers(world: ConfluentWorld) -> None:
+    """Of two that started together the second has begun before the first asks: its epoch is not the first's."""
+    topic = world.create("in", 1)
+    loop, _ = loop_of(world, topic)
+    other, _ = loop_of(world, topic)
+    sink: Any = loop._sink
+    sink.begin()
+    sink.send([Outgoing(topic, b"1")])
+    other._sink.recover()
+    with pytest.raises((Fenced, Retryable)):
+        sink.commit({}, None)
+    assert not sink.latest()
+    other.close()
+    loop.close()
+
+
+def test_a_producer_that_a_start_of_its_own_may_have_fenced_accuses_nobody(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, loop, _ = joined(world)
+    fail(loop, topic, ended=True)
+    sink: Any = loop._sink
+    # As where the coordinator took a start whose answer was lost.
+    unheard, _ = loop_of(world, topic)
+    unheard._sink.recover()
+    sink._unheard, sink._epoch = True, None
+    hears(loop, monkeypatch)
+    with pytest.raises(Fenced, match="cannot be told"):
+        loop._attempt(loop.turn)
+    monkeypatch.undo()
+    unheard.close()
+    loop.close()
+
+
+def test_a_fenced_producer_whose_records_say_nothing_is_not_let_in(
+    world: ConfluentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """confluent-kafka forgets to say why a flush of a fenced producer failed: the end of the transaction tells."""
+    topic, loop, successor = succeeded(world)
+    fail(loop, topic, ended=True)
+    sink: Any = loop._sink
+    monkeypatch.setattr(sink._records, "written", lambda producer, limit_s: producer.flush(limit_s) and None)
+    with pytest.raises(Fenced):
+        sink.ask(Partition(topic, 0), None)
+    loop.close()
+    successor.close()
+
+
 def test_a_member_without_a_producer_ends_and_leaves_its_successor_alone(world: ConfluentWorld) -> None:
     """A producer that began only now would fence the successor's, and find itself let in."""
     topic, loop, successor = succeeded(world)
@@ -161,10 +209,10 @@ def test_a_member_whose_commit_failed_asks_by_the_producer_of_before(
     sink: Any = loop._sink
     ask = sink._ask
 
-    def without_group(call: Any, *arguments: Any) -> None:
+    def without_group(call: Any, *arguments: Any, **limits: Any) -> None:
         if call.__name__ == "send_offsets_to_transaction":
             raise Retryable("librdkafka gave no answer")
-        ask(call, *arguments)
+        ask(call, *arguments, **limits)
 
     monkeypatch.setattr(sink, "_ask", without_group)
     # As after records without an answer, for which the library asks for another epoch.
@@ -198,8 +246,8 @@ def test_a_member_that_the_group_has_forgotten_joins_anew(
     sink: Any = loop._sink
     ask, refused = sink._ask, errors.KafkaException(errors.KafkaError(getattr(errors.KafkaError, answer), "Failed"))
 
-    def refuse(call: Any, *arguments: Any) -> None:
-        ask(call, *arguments)
+    def refuse(call: Any, *arguments: Any, **limits: Any) -> None:
+        ask(call, *arguments, **limits)
         if call.__name__ == "send_offsets_to_transaction":
             monkeypatch.setattr(sink, "_ask", ask)
             raise refused
