@@ -3,14 +3,14 @@
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
-from stationkeeper.deploy.core.queries import QueryAnswer
+from stationkeeper.deploy.core.queries import UNASKED_MS, QueryAnswer
 from stationkeeper.deploy.settings import QuerySettings, TargetSettings
 from stationkeeper.deploy.targets.http import JsonClient
 from stationkeeper.streams.errors import Retryable
@@ -30,6 +30,14 @@ Arms = tuple[str, str]
 """The old and the new version."""
 
 
+class _Found(NamedTuple):
+    """What was answered to the questions of a time (monotonic seconds) about two versions."""
+
+    at: float
+    arms: Arms
+    answers: dict[str, QueryAnswer]
+
+
 class Queries:
     """The queries of each model, asked every minute while two versions are compared; ``models`` have them by name.
 
@@ -41,7 +49,8 @@ class Queries:
         self._every_s = every_s
         self._arms: dict[str, Arms] = {}
         self._due: dict[str, tuple[Arms, float]] = {}
-        self._found: dict[str, list[tuple[Arms, dict[str, QueryAnswer]]]] = {}
+        self._found: dict[str, list[_Found]] = {}
+        self._taken: dict[str, int] = {}
         self._told: dict[tuple[str, str], str] = {}
         self._wake = threading.Condition()
         self._stopping = False
@@ -52,7 +61,11 @@ class Queries:
         if model not in self._models or self._arms.get(model) == arms:
             return
         with self._wake:
-            self._found.pop(model, None)
+            # What a transaction that was given up had taken is there again, of these versions and as long as it is of
+            # use: one process may follow them after another.
+            since = time.monotonic() - UNASKED_MS / 1_000
+            self._found[model] = [one for one in self._found.get(model, ()) if one.arms == arms and one.at > since]
+            self._taken.pop(model, None)
             if arms is None:
                 del self._arms[model]
                 return
@@ -67,15 +80,28 @@ class Queries:
             self._wake.notify_all()
 
     def forget(self) -> None:
-        """Ask about nothing: another process has the rollouts now."""
+        """Ask about nothing: another process has the rollouts now, or this one goes back to what is committed."""
         with self._wake:
-            for held in (self._arms, self._found):
-                held.clear()
+            self._arms.clear()
 
     def taken(self, model: str) -> list[tuple[Arms, dict[str, QueryAnswer]]]:
-        """Return the answers since the last call, each with the versions that it is about."""
+        """Return the answers since the last call, each with the versions that it is about.
+
+        They are kept until they are committed: a good answer that is lost would join the failures around it.
+        """
         with self._wake:
-            return self._found.pop(model, [])
+            if model not in self._arms:
+                return []
+            found = self._found.get(model, [])
+            new, self._taken[model] = found[self._taken.get(model, 0) :], len(found)
+        return [(one.arms, one.answers) for one in new]
+
+    def committed(self) -> None:
+        """Forget the answers that were taken: what they said is in the log."""
+        with self._wake:
+            for model, count in self._taken.items():
+                del self._found[model][:count]
+            self._taken.clear()
 
     def close(self) -> None:
         """Stop asking."""
@@ -101,7 +127,7 @@ class Queries:
             with self._wake:
                 # Versions that changed meanwhile are asked about anew.
                 if self._arms.get(model) == arms:
-                    self._found.setdefault(model, []).append((arms, answers))
+                    self._found.setdefault(model, []).append(_Found(now, arms, answers))
 
     def _asked(self, model: str, name: str, query: QuerySettings, arms: Arms) -> QueryAnswer:
         try:

@@ -42,7 +42,7 @@ class Rollouts:
         }
         self._wall = clock == "wall"
         self._origin = origin
-        self._now = 0
+        self._now = self._told = 0
         self.records: dict[str, Rollout] = {}
         self._books: dict[str, MinuteBook] = {}
         self._clocks: dict[str, int] = {}
@@ -60,7 +60,7 @@ class Rollouts:
         """Go on from the last record of a model; raises ``ValidationError`` where its memory cannot be read."""
         state = memory(rollout)
         # A transaction that was given up is over in a moment; how long nobody asked before us we do not know.
-        unasked = state.asked and not self._now
+        unasked = state.asked and not self._told
         self.records[rollout.model] = remember(rollout, resumed(state)) if unasked else rollout
         self._before[rollout.model] = state.taken
         if rollout.phase is not Phase.STEADY:
@@ -120,12 +120,16 @@ class Rollouts:
 
     def tick(self, now_ms: int) -> None:
         """Let wall time pass for every model."""
-        if self._now and now_ms - self._now > UNASKED_MS:
+        if self._told and now_ms - self._told > UNASKED_MS:
             self.records = {name: remember(one, resumed(memory(one))) for name, one in self.records.items()}
         self._now = now_ms
         for model, rollout in list(self.records.items()):
             if self._wall and model in self.policies:
                 self.advance(model, tick(rollout, self.policies[model], now_ms), now_ms)
+
+    def committed(self) -> None:
+        """Note that what was decided up to now is in the log, with the answers that it was decided by."""
+        self._told = self._now
 
     def drop_unfit(self, model: str, why: str | None) -> None:
         """Roll back a canary that a target can never serve, instead of waiting for rows that cannot come."""

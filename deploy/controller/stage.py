@@ -168,6 +168,8 @@ class Deploy:
 
     def committed(self) -> None:
         """Let targets and the registry follow what is now in the log."""
+        self._rollouts.committed()
+        self._queries.committed()
         for rollout in self._written:
             self._effects.follow(rollout)
         self._written.clear()

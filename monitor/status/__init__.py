@@ -7,6 +7,6 @@ Read `model` (the whole), `subject` (one watched column), `series` (its points),
 """
 
 from stationkeeper.monitor.status.model import ModelView
-from stationkeeper.monitor.status.performance import maturity_reason, measure_status
+from stationkeeper.monitor.status.performance import maturity_reason, measure_status, selected
 
-__all__ = ["ModelView", "maturity_reason", "measure_status"]
+__all__ = ["ModelView", "maturity_reason", "measure_status", "selected"]

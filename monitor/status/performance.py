@@ -406,9 +406,17 @@ def _of_labels(
         return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
     if maturity.age is None or (maturity.selective and selection is None):
         return SubjectState.UNKNOWN, maturity_reason(maturity, judge.settings)
+    return selected(selection, one, (state, reason))
+
+
+def selected(
+    selection: LabelSelection | None, one: Measure, found: tuple[SubjectState, str]
+) -> tuple[SubjectState, str]:
+    """Return the state of a measure, and why, where actions keep labels away: known where the others stand for them."""
+    state, reason = found
     if selection is None:
         return found
-    whole = selection.known and one is selection.measures.get(one.name)
+    whole = selection.known and one.name in selection.measures
     if not whole:
         return SubjectState.UNKNOWN, f"{UNKNOWN_HELP[Unknown.SELECTIVE]} {_sentence(selection.words())}"
     return (state, f"{reason}; {selection.words()}") if state is SubjectState.STEADY else found

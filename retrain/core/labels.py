@@ -1,7 +1,8 @@
 """What labels mean to a model of two classes: which are positive, why some teach nothing, when none is a negative."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -53,10 +54,21 @@ def negative_text(texts: Collection[str], positive: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NegativeRule:
-    """Which rows without a label are negatives: those from ``since_ms`` on, of no ``shut`` action."""
+    """Which rows without a label are negatives: those from ``since_ms`` on, of no ``shut`` action.
+
+    ``gone`` is how many offsets the partitions of labels had lost in all when it was told.
+    """
 
     since_ms: int
     shut: tuple[str, ...] = ()
+    gone: int = 0
+
+    def by_now(self, since_ms: int, gone: int) -> Self:
+        """Return the rule as it is by what is left of labels now: the same while no partition has lost more.
+
+        So a snapshot that is made again has the same bytes, though how long its topic keeps labels counts from now.
+        """
+        return self if gone and gone == self.gone else replace(self, since_ms=max(self.since_ms, since_ms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,8 @@ class RetrainState(Record):
             # Tries are counted within one training: whoever enters a stage begins at none, and a retry says how many it
             # had.
             "attempts": 0,
+            # Of use to the snapshot alone, which a training may make again; a build before it cannot read it.
+            **({} if stage in {RequestStage.SNAPSHOT, RequestStage.TRAINING} else {"negatives": None}),
             **changes,
         }
         return self.model_copy(update=dict(facts))

@@ -114,7 +114,7 @@ class RegisteredCandidate:
 class Steps:
     """Runs steps in a worker thread, one at a time; holds the rows read so far of the models in work.
 
-    ``kept_since`` gives since when (ms) a topic has lost nothing, None where nobody can tell.
+    ``kept_since`` gives since when a topic has lost nothing and the span of a segment (ms), None where nobody can tell.
     """
 
     models: Mapping[str, ModelInputs]
@@ -123,7 +123,7 @@ class Steps:
     open_reader: Callable[[], Reader]
     build_reference: ReferenceBuilder
     work_dir: Path
-    kept_since: Callable[[str], int | None] = lambda _topic: None
+    kept_since: Callable[[str], tuple[int, int] | None] = lambda _topic: None
     _rows: dict[str, LabelledRows] = field(default_factory=dict)
 
     def survey(self, state: RetrainState) -> Survey:

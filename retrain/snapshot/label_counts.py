@@ -4,7 +4,7 @@ Where only positives are labelled a row without a label is negative once its lab
 first label that is left, and not where an action keeps labels away.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -69,15 +69,15 @@ class Wanting:
 class LabelTimes:
     """When labels were told, by partition: since when any can be known, where retention takes them from their topic.
 
-    ``kept_since`` gives since when (ms) a topic has lost nothing, None where nobody can tell; ``latest`` is the latest
-    label of all, 0 before any.
+    ``kept_since`` gives since when a topic has lost nothing and the longest span of a segment (ms), None where nobody
+    can tell; ``latest`` is the latest label of all, 0 before any.
     """
 
-    kept_since: Callable[[str], int | None] = lambda _topic: None
+    kept_since: Callable[[str], tuple[int, int] | None] = lambda _topic: None
     latest: int = 0
     # The first label of each partition in log order, and the earliest.
     _told: dict[Partition, tuple[int, int]] = field(default_factory=dict)
-    _kept: dict[str, int | None] = field(default_factory=dict)
+    _kept: dict[str, tuple[int, int] | None] = field(default_factory=dict)
 
     def add(self, partition: Partition, told: Integers) -> None:
         """Take in when a partition's next labels were told (ms, not empty), in log order."""
@@ -93,8 +93,9 @@ class LabelTimes:
         label of all. Where none is lost it is the earliest, in whatever order labels were written.
 
         Where labels are rare that is much later than what was lost, so what the topic says counts where it is earlier,
-        and a label of before it is still there: where a topic keeps more since a while ago, what was lost before is
-        younger than it says, and so is every label that is left.
+        and a label is still there that is older by a segment. Where a topic keeps more since a while ago, what was lost
+        before may be younger than it says; but no partition had then lost anything younger than a label that is left by
+        more than a segment, since a segment goes once all of it is too old.
         """
         if not lost:
             return min((earliest for _, earliest in self._told.values()), default=0), False
@@ -103,7 +104,8 @@ class LabelTimes:
             # Once, and after they were read: what a later look would call lost is here already.
             self._kept[topic] = self.kept_since(topic)
         oldest = min((first for first, _ in self._told.values()), default=self.latest)
-        kept = [one for one in self._kept.values() if one is not None and oldest <= one < cut]
+        told = [one for one in self._kept.values() if one is not None]
+        kept = [since for since, segment in told if oldest + segment <= since < cut]
         return max(kept, default=cut), True
 
 
@@ -150,24 +152,26 @@ def negatives_from(
     absence: Absence,
     every: Callable[[], Iterable[pl.DataFrame]],
     told: LabelTimes,
-    lost: Collection[Partition],
+    lost: Mapping[Partition, int],
     positive: str,
     as_of_ms: int,
     maturity_ms: int | None,
 ) -> Negatives:
-    """Return how the rows that ``every`` gives are counted, where the partitions ``lost`` have lost labels.
+    """Return how the rows that ``every`` gives are counted, where the partitions ``lost`` have lost so many labels.
 
     Back from the latest label: of what has come since nobody knows whether it is late.
     """
     (since, cut), latest = told.since(lost), told.latest
-    first, found = absent_from(absence, every(), positive, since, min(as_of_ms, latest or as_of_ms))
+    first, older, found = absent_from(absence, every(), positive, since, min(as_of_ms, latest or as_of_ms))
     # Of labels that never came nobody knows how late they are.
     age = None if not latest else found.age_ms if maturity_ms is None else maturity_ms
     short = (found.watched_ms, found.needed_ms) if latest and age is None and found.needed_ms else None
     # While it cannot be told, every row is too young.
     maturity = as_of_ms - first + 1 if age is None else age + max(as_of_ms - latest, 0)
     rule, shut = rule_from(every(), since, as_of_ms - maturity)
-    return Negatives(maturity, AbsentLabels(0, age, since if cut and latest else None, short), rule, shut)
+    # Told of labels that rows have lost: where no row is older, it is not their topic that keeps too little.
+    gone = since if cut and latest and older else None
+    return Negatives(maturity, AbsentLabels(0, age, gone, short), replace(rule, gone=sum(lost.values())), shut)
 
 
 def count_labels(
@@ -219,19 +223,20 @@ def label_maturity(rows: pl.DataFrame) -> int:
 
 def absent_from(
     absence: Absence, labelled: Iterable[pl.DataFrame], positive: str, since: int, until: int
-) -> tuple[int, AgeOfAbsence]:
-    """Return the time of the oldest row from ``since`` on, and the age from which one without a label is negative.
+) -> tuple[int, bool, AgeOfAbsence]:
+    """Return the time of the oldest row from ``since`` on, whether some are older, and the age of an absent label.
 
     Ages are counted to ``until``, the latest label: what came since may be on its way.
     """
-    first, told = until, [pl.DataFrame(schema={TIME: pl.Int64, LABEL_TIME: pl.Int64})]
+    first, older, told = until, False, [pl.DataFrame(schema={TIME: pl.Int64, LABEL_TIME: pl.Int64})]
     for every in labelled:
         rows = every.filter(pl.col(TIME) >= since)
         first = min(first, int(rows[TIME].to_numpy().min(initial=first)))
+        older |= len(rows) < len(every)
         yes = positive_texts(rows[LABEL].drop_nulls().unique().to_list(), positive)
         told.append(rows.filter(pl.col(LABEL).is_in(list(yes))).select(TIME, LABEL_TIME))
     times, known = (pl.concat(told)[name].to_numpy() for name in (TIME, LABEL_TIME))
-    return first, age_of_absence(absence, until - times, known - times, until - first)
+    return first, older, age_of_absence(absence, until - times, known - times, until - first)
 
 
 def _count_actions(rows: pl.DataFrame, actions: dict[str, tuple[int, int]]) -> None:

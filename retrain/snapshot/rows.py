@@ -181,10 +181,10 @@ class LabelledRows:
         """Yield the predictions of each bucket with their labels and what was done upon them."""
         return (self._labelled(bucket, as_of_ms, (EVENT_ID, TIME, ACTION)) for bucket in self.frames.buckets)
 
-    def _lost(self) -> list[Partition]:
-        """Return the partitions of labels that have lost any."""
+    def _lost(self) -> dict[Partition, int]:
+        """Return the partitions of labels that have lost any, and how many offsets."""
         labels = {form.topic for form in self.inputs if "label" in form.kinds}
-        return [one for one, first in self.begin.items() if first > 0 and one.topic in labels]
+        return {one: first for one, first in self.begin.items() if first > 0 and one.topic in labels}
 
     def pieces(
         self, as_of_ms: int, maturity_ms: int, base: Path | None = None, rule: NegativeRule | None = None
@@ -201,11 +201,11 @@ class LabelledRows:
         wanting = None
         if self.absence is not None:
             text = negative_text({*texts, *self.label_texts(as_of_ms)}, self.positive)
-            since = self.told.since(self._lost())[0]
+            lost = self._lost()
+            since = self.told.since(lost)[0]
             if rule is None:
                 rule, _ = rule_from(self._every(as_of_ms), since, as_of_ms - maturity_ms)
-            # Read again since the plan, the topic may have lost more.
-            wanting = Wanting(NegativeRule(max(rule.since_ms, since), rule.shut), text)
+            wanting = Wanting(rule.by_now(since, sum(lost.values())), text)
         buckets = self.frames.buckets
         if len(buckets) == 1:
             yield self._bucket(0, as_of_ms, maturity_ms, first, wanting).sort(TIME, EVENT_ID)

@@ -17,7 +17,7 @@ from stationkeeper.contracts.times import UTC_ZONE, check_timezone, format_durat
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget, parse_budget
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
-from stationkeeper.monitor.status import measure_status
+from stationkeeper.monitor.status import measure_status, selected
 
 
 def json_line(verdict: Verdict, table: Table | None = None) -> dict[str, Any]:
@@ -124,9 +124,12 @@ def run(
     if kept is not None:
         known = replay.summary.measures.values()
         selection = replay.labels.selection()
-        words = "" if selection is None else f"; {selection.words()}"
-        why = f"Of the rows that were judged by their labels{words}."
-        kept.performance = tuple(measure_status((table.version, ""), one, SubjectState.STEADY, why) for one in known)
+        found = SubjectState.STEADY, "Of the rows that were judged by their labels"
+        kept.performance = tuple(
+            measure_status((table.version, ""), one, state, f"{why.removesuffix('.')}.")
+            for one in known
+            for state, why in [selected(selection, one, found)]
+        )
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)
         if peers is not None and compare:

@@ -308,7 +308,7 @@ def retrain_stage(
     return Retrain(models, topics_of(config), steps, refused=[one.name for one in config.refused])
 
 
-def topic_kept_since(kafka: KafkaSettings, topic: str) -> int | None:
+def topic_kept_since(kafka: KafkaSettings, topic: str) -> tuple[int, int] | None:
     """Return since when (ms) the broker has kept all of a topic, None where it may not or cannot be told."""
     from stationkeeper.streams.kafka.topic_config import kept_since, topic_config
     from stationkeeper.streams.kafka.topics import admin_client

@@ -34,7 +34,7 @@ from stationkeeper.monitor.core.reference import (
     rank_grid,
     total,
 )
-from stationkeeper.monitor.status import measure_status
+from stationkeeper.monitor.status import measure_status, selected
 from stationkeeper.streams.ports import Reader
 
 # Points of a plot: more than a plot of a few hundred pixels can show apart only costs bytes.
@@ -120,13 +120,12 @@ class History:
             task, sums = None if mine is None else mine.task, self.sums.get(version, OutcomeSums.none())
             every = every_measure(task, np.sum(list(steps.values()), axis=0), sums, names=reference_classes(mine))
             selection = self._selection(version)
-            words = "" if selection is None else f"; {selection.words()}"
             corrected = {} if selection is None else selection.measures
             for name, labelled in every.items():
                 one = corrected.get(name, labelled)
                 if one.rows and name not in {"precision", "recall", "error_rate", "positive_rate"}:
-                    reason = f"Of the labels in the period{words}."
-                    entry = measure_status((version, ""), one, SubjectState.STEADY, reason)
+                    state, why = selected(selection, one, (SubjectState.STEADY, "Of the labels in the period"))
+                    entry = measure_status((version, ""), one, state, f"{why.removesuffix('.')}.")
                     if one is not labelled:
                         entry["labelled"] = labelled.value
                     yield entry
@@ -140,8 +139,9 @@ class History:
                     continue
                 intervals = [share_sequence(hits, n) if n else None for _, hits, n in points]
                 one = corrected.get(measure_name, every[measure_name])
-                reason = f"{total_hit} of {total} in the period{words}."
-                entry = measure_status((version, ""), one, SubjectState.STEADY, reason)
+                found = SubjectState.STEADY, f"{total_hit} of {total} in the period"
+                state, why = selected(selection, one, found)
+                entry = measure_status((version, ""), one, state, f"{why.removesuffix('.')}.")
                 if one is not every[measure_name]:
                     entry["labelled"] = total_hit / total
                 # The course is that of the labelled rows: of a step too few are let through to stand for others.

@@ -1,6 +1,7 @@
 """What a broker keeps of a topic: its effective configuration, and how that differs from what we would make."""
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -9,6 +10,9 @@ from stationkeeper.contracts.topics import Topic
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.ports import Reader
+
+# The broker's default segment.ms, a week, for brokers that do not tell theirs.
+_SEGMENT_MS = 7 * 86_400_000
 
 
 def refuse_reshaped(reader: Reader, internal: Mapping[str, int]) -> None:
@@ -34,14 +38,23 @@ def topic_config(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
     return {name: str(entry.get("value")) for name, entry in found.items()}
 
 
-def kept_since(kept: Mapping[str, str], now_ms: int) -> int | None:
-    """Return since when (ms) a topic of this configuration has lost nothing, None where it does not say by time alone.
+class KeptSince(NamedTuple):
+    """Since when (ms) a topic has lost nothing, and the longest span (ms) of a segment, which is lost as a whole."""
+
+    since_ms: int
+    segment_ms: int
+
+
+def kept_since(kept: Mapping[str, str], now_ms: int) -> KeptSince | None:
+    """Return since when a topic of this configuration has lost nothing, None where it does not say by time alone.
 
     A compacted topic loses what has a successor under its key, which says the same later.
     """
     retention = int(kept.get("retention.ms", -1))
     by_time = "delete" in kept.get("cleanup.policy", "delete") and int(kept.get("retention.bytes", -1)) < 0
-    return now_ms - retention if by_time and retention >= 0 else None
+    if not by_time or retention < 0:
+        return None
+    return KeptSince(now_ms - retention, int(kept.get("segment.ms", _SEGMENT_MS)))
 
 
 def set_config(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:

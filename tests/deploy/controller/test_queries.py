@@ -238,10 +238,31 @@ def test_an_aborted_transaction_ends_no_row_of_failures_and_a_long_time_away_doe
     assert failed() == before
     world.stage._rollouts.tick(world.now + 1_000)
     assert failed() == before
-    again()
-    world.stage._rollouts.tick(world.now + 600_000)
+    # Tried all the while, and nothing committed: what was answered meanwhile is lost as well.
+    for after in (100_000, 200_000):
+        again()
+        world.stage._rollouts.tick(world.now + after)
     assert failed() == 0
     world.stage.close()
+
+
+def test_an_answer_that_was_not_committed_is_given_again_and_one_that_was_is_not(double: Prometheus) -> None:
+    """A good one that is lost with its transaction would join the failures before and after it to a row."""
+    queries = Queries({"fraud": {"q": wanted(double.url)}}, every_s=3_600.0)
+    try:
+        queries.follow("fraud", ("1", "2"))
+        (first,) = until(lambda: queries.taken("fraud"), "an answer")
+        assert queries.taken("fraud") == []
+        queries.forget()
+        assert queries.taken("fraud") == []
+        queries.follow("fraud", ("1", "2"))
+        assert queries.taken("fraud") == [first]
+        queries.committed()
+        queries.forget()
+        queries.follow("fraud", ("1", "2"))
+        assert queries.taken("fraud") == []
+    finally:
+        queries.close()
 
 
 def test_a_role_that_goes_back_to_the_log_asks_no_sooner_for_it(double: Prometheus) -> None:

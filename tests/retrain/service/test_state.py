@@ -4,6 +4,7 @@ import pytest
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.core.labels import NegativeRule
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.requests import RequestStates
@@ -65,6 +66,16 @@ def test_the_state_of_a_newer_build_is_refused_with_what_to_do(newer):
     states = RequestStates("retrain-state")
     with pytest.raises(Fatal, match=r"(?s)state of request req-1 in retrain-state cannot be read.*upgrade this role"):
         states.restore({b"req-1": json.dumps(OLD | newer).encode()})
+
+
+def test_what_only_the_snapshot_needs_is_left_out_of_the_record_after_it():
+    """A build before this one cannot read it, and would end at a request that is long over."""
+    state = RetrainState.decode(json.dumps(OLD).encode())
+    ready = state.enter(RequestStage.SNAPSHOT, RequestReason.ENOUGH_LABELS, negatives=NegativeRule(7, ("block",), 3))
+    training = ready.enter(RequestStage.TRAINING, RequestReason.ENOUGH_LABELS)
+    assert RetrainState.decode(training.encode()).negatives == NegativeRule(7, ("block",), 3)
+    assert b"negatives" not in training.enter(RequestStage.GATE, RequestReason.ENOUGH_LABELS).encode()
+    assert b"negatives" not in ready.enter(RequestStage.FAILED, RequestReason.BAD_DATA).encode()
 
 
 def test_no_change_of_a_state_lets_a_credential_out():

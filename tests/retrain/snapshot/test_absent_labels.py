@@ -46,7 +46,7 @@ def read(
     log: MemoryLog,
     *,
     absence: Absence | None = FRAUDS_ONLY,
-    kept_since: Callable[[str], int | None] = lambda _: None,
+    kept_since: Callable[[str], tuple[int, int] | None] = lambda _: None,
 ) -> LabelledRows:
     rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000, absence=absence, told=LabelTimes(kept_since))
     rows.advance(MemoryReader(log))
@@ -141,7 +141,7 @@ def test_a_partition_that_lost_all_its_labels_leaves_nothing_that_wants_one() ->
     assert (unknown.rows_after, unknown.absent.rows, unknown.absent.age_ms) == (0, 0, None)
     assert unknown.absent.kept_short
     # A label of before is still there, as partitions are cut by the segment.
-    known = told(read(log, kept_since=lambda _: START + 230 * MINUTE))
+    known = told(read(log, kept_since=lambda _: (START + 230 * MINUTE, MINUTE)))
     assert known.rule is not None
     assert known.rule.since_ms == START + 230 * MINUTE
     assert known.absent is not None
@@ -157,8 +157,8 @@ def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_a
         frauds(log, mine, partition=partition)
         cut_to(log, partition, mine, 150)
 
-    def since(kept: int | None) -> int:
-        rule = told(read(log, kept_since=lambda _: kept)).rule
+    def since(kept: int | None, segment: int = MINUTE) -> int:
+        rule = told(read(log, kept_since=lambda _: None if kept is None else (kept, segment))).rule
         assert rule is not None
         return rule.since_ms
 
@@ -169,6 +169,44 @@ def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_a
     assert since(START - 24 * HOUR) == last
     # No later than the first labels that are left.
     assert since(NOW) == last
+    # Nor where what is left is older by less than a segment: under what it kept before another partition may have lost
+    # what its first segment held until then.
+    assert since(START + 200 * MINUTE, segment=2 * HOUR) == last
+
+
+def test_a_snapshot_that_is_made_again_later_counts_the_same_rows() -> None:
+    """How long a topic keeps labels is counted from now: by it alone rows of the minutes between would lose theirs."""
+    log, minutes = topics(8), list(range(0, 420, 30))
+    payments(log)
+    for partition in range(8):
+        mine = minutes[partition::8]
+        frauds(log, mine, partition=partition)
+        cut_to(log, partition, mine, 150)
+    plan = told(read(log, kept_since=lambda _: (START + 200 * MINUTE, MINUTE)))
+
+    def made() -> int:
+        rows = read(log, kept_since=lambda _: (START + 230 * MINUTE, MINUTE))
+        found = pl.concat(list(rows.pieces(NOW, plan.maturity_ms, rule=plan.rule)))
+        return int(found.filter(pl.col(LABEL) == "false")[TIME].to_numpy().min())
+
+    assert made() == START + 200 * MINUTE
+    # A partition has lost more since: what the topic says now counts.
+    log.trim(LABELS, 0, 2)
+    assert made() > START + 200 * MINUTE
+
+
+def test_labels_that_no_row_has_lost_are_not_blamed_for_too_short_a_watch() -> None:
+    """Predictions are kept for less than their labels: more of what the labels' topic keeps would help nothing."""
+    log, minutes = topics(), list(range(0, 360, 2))
+    payments(log)
+    frauds(log, minutes, late=120)
+    cut_to(log, 0, minutes, 130, late=120)
+    log.trim(PREDICTIONS, 0, 330)
+    found = told(read(log), None)
+    assert found.absent is not None
+    assert found.absent.short is not None
+    assert not found.absent.kept_short
+    assert "gone" not in found.absent.words()
 
 
 def test_it_is_asked_once_how_long_labels_are_kept_and_only_where_some_are_gone() -> None:

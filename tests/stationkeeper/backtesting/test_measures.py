@@ -10,6 +10,7 @@ import pytest
 from stationkeeper.backtesting.replay import ReplaySettings
 from stationkeeper.backtesting.run import run
 from stationkeeper.backtesting.table import Table, table_of
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.tables import read_table
 
@@ -92,4 +93,8 @@ def test_an_action_that_keeps_labels_away_is_told_and_corrected_for(tmp_path: Pa
     assert f"note: {selection.words()}" in err.getvalue()
     assert ("weigh 1/assignment_prob" if said else "labelled rows say no action") in selection.words()
     assert found.course is not None
-    assert all(selection.words() in one["reason"] for one in found.course.performance)
+    assert all(selection.words().lower() in one["reason"].lower() for one in found.course.performance)
+    # As the monitor has it: known where those let through stand for the others, and what needs scores in order never.
+    state = {one["measure"]: one["state"] for one in found.course.performance}
+    assert state["recall"] == (SubjectState.STEADY if said else SubjectState.UNKNOWN)
+    assert {state[name] for name in state if name not in selection.measures} <= {SubjectState.UNKNOWN}

@@ -134,8 +134,8 @@ def test_a_dead_letter_topic_grows_with_its_source_and_never_shrinks(settings):
 @pytest.mark.parametrize(
     ("kept", "since"),
     [
-        ({"retention.ms": "1000", "cleanup.policy": "delete", "retention.bytes": "-1"}, 9_000),
-        ({"retention.ms": "1000", "cleanup.policy": "compact,delete"}, 9_000),
+        ({"retention.ms": "1000", "cleanup.policy": "delete", "retention.bytes": "-1"}, (9_000, 7 * 86_400_000)),
+        ({"retention.ms": "1000", "cleanup.policy": "compact,delete", "segment.ms": "500"}, (9_000, 500)),
         ({"retention.ms": "1000", "cleanup.policy": "compact"}, None),
         ({"retention.ms": "1000", "retention.bytes": "500"}, None),
         ({"retention.ms": "-1"}, None),
