@@ -149,13 +149,19 @@ def test_a_partition_that_lost_all_its_labels_leaves_nothing_that_wants_one() ->
     assert "labels of before 2026-01-05T03:50Z are gone from their topic" in known.absent.words()
 
 
-def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_and_no_more() -> None:
+def rare_labels_cut() -> MemoryLog:
+    """Payments, and their frauds one each half hour over eight partitions, without those told before minute 150."""
     log, minutes = topics(8), list(range(0, 420, 30))
     payments(log)
     for partition in range(8):
         mine = minutes[partition::8]
         frauds(log, mine, partition=partition)
         cut_to(log, partition, mine, 150)
+    return log
+
+
+def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_and_no_more() -> None:
+    log = rare_labels_cut()
 
     def since(kept: int | None, segment: int = MINUTE) -> int:
         rule = told(read(log, kept_since=lambda _: None if kept is None else (kept, segment))).rule
@@ -176,12 +182,7 @@ def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_a
 
 def test_a_snapshot_that_is_made_again_later_counts_the_same_rows() -> None:
     """How long a topic keeps labels is counted from now: by it alone rows of the minutes between would lose theirs."""
-    log, minutes = topics(8), list(range(0, 420, 30))
-    payments(log)
-    for partition in range(8):
-        mine = minutes[partition::8]
-        frauds(log, mine, partition=partition)
-        cut_to(log, partition, mine, 150)
+    log = rare_labels_cut()
     plan = told(read(log, kept_since=lambda _: (START + 200 * MINUTE, MINUTE)))
 
     def made() -> int:
