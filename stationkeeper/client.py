@@ -80,11 +80,17 @@ class KafkaDelivery:
     def __init__(self, settings: KafkaSettings) -> None:
         from kafka import KafkaProducer
 
+        from stationkeeper.streams.kafka.clients import made
+
         self._lock = threading.Lock()
         self._sent = self._failed = 0
         # Events of 5 ms travel together and share one compression; at none each is a request of its own.
-        self._producer = KafkaProducer(
-            acks="all", linger_ms=5, compression_type="lz4", **settings.connection("stationkeeper.client")
+        self._producer = made(
+            KafkaProducer,
+            acks="all",
+            linger_ms=5,
+            compression_type="lz4",
+            **settings.connection("stationkeeper.client"),
         )
 
     def send(self, topic: str, key: bytes, value: bytes) -> None:

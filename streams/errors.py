@@ -21,6 +21,10 @@ class Retryable(StreamError):
     """The world may be better in a moment: abort, keep the offsets, try again."""
 
 
+class StoreUnreachable(Retryable):
+    """The registry, or where snapshots are kept, gives no answer or not the one it should; Kafka may be well."""
+
+
 # No room, no quota, read-only, and a device that fails (EIO): somebody mends each, and the same work succeeds.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})

@@ -147,6 +147,10 @@ class _Transactions:
         self._unread_since = None
         return found
 
+    def waiting(self) -> None:
+        """Count the time without offsets anew: while the group gives no partitions nobody asks for any."""
+        self._unread_since = None
+
     def refuse_successor(self, error: Displaced, assigned: Collection[Partition]) -> None:
         """Raise ``Fenced`` where another process has this slot, or where that cannot be told.
 
@@ -416,8 +420,8 @@ class Loop(LoopView):
         self._stale = True
         if not joined:
             self.vitals.waiting("waiting for the group to give this member its partitions")
-            # What is no longer ours is its new owner's to show.
-            self._publish()
+            self._publish()  # what is no longer ours is its new owner's to show
+            self._transactions.waiting()
             return
         began = time.monotonic()
         committed = self._transactions.offsets(self._assigned)

@@ -7,7 +7,7 @@ from kafka import KafkaProducer
 from kafka.errors import MessageSizeTooLargeError
 
 from stationkeeper.streams.errors import RecordTooLarge, Retryable
-from stationkeeper.streams.kafka.clients import describe
+from stationkeeper.streams.kafka.clients import describe, made
 from stationkeeper.streams.ports import APPEND_BATCH_BYTES, APPEND_LINGER_MS, Ended
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -21,7 +21,8 @@ class KafkaAppender:
     def __init__(self, settings: KafkaSettings, name: str, compression: str | None, delivery_ms: int) -> None:
         # A client that is refused at its making (a wrong mechanism, no broker) is one to be made again.
         try:
-            self._producer: Any = KafkaProducer(
+            self._producer: Any = made(
+                KafkaProducer,
                 **settings.connection(name),
                 # What one broker has and loses is nowhere.
                 acks="all",

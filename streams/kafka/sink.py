@@ -12,7 +12,7 @@ from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Retryable, StreamError
 from stationkeeper.streams.handshake import explained
-from stationkeeper.streams.kafka.clients import describe, theirs, translated
+from stationkeeper.streams.kafka.clients import describe, made, theirs, translated
 from stationkeeper.streams.kafka.topics import admin_client
 from stationkeeper.streams.ports import Outgoing, Partition, ProducerEpoch
 from stationkeeper.streams.settings import KafkaSettings
@@ -20,9 +20,10 @@ from stationkeeper.streams.settings import KafkaSettings
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 # An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
-# How long each step of asking who has a producer's name may take: a transaction is open meanwhile. Connecting, looking
-# up the coordinator and its answer take some 20 ms; all three at their limit stay below half of the default timeout.
-_DESCRIBED_MS = 2_000
+# How long each step of asking who has a producer's name may take, at most: connecting, looking up the coordinator and
+# its answer take some 20 ms. A sixth of the transaction's timeout where that is less: it is open meanwhile, and all
+# three at their limit leave half of it.
+_DESCRIBED_MS, _DESCRIBED_SHARE = 2_000, 6
 
 
 def writing_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -68,7 +69,8 @@ class KafkaSink:
             return
         settings = self._settings
         with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
-            client = KafkaProducer(
+            client = made(
+                KafkaProducer,
                 transactional_id=self._name,
                 transaction_timeout_ms=settings.transaction_timeout,
                 **writing_options(settings),
@@ -220,9 +222,11 @@ class KafkaSink:
 
 def latest_producer(settings: KafkaSettings, name: str) -> ProducerEpoch | None:
     """Return what the coordinator gave the latest producer of a transactional.id; None where nobody tells in time."""
-    limits = {"bootstrap_timeout_ms": _DESCRIBED_MS, "request_timeout_ms": _DESCRIBED_MS}
+    step = min(_DESCRIBED_MS, settings.transaction_timeout // _DESCRIBED_SHARE)
+    limits = {"bootstrap_timeout_ms": step, "request_timeout_ms": step}
     try:
-        with admin_client(settings, **limits) as admin, translated(f"describe the producer {name}"):
+        # Without the look at why a broker refuses: it takes seconds more, and what refuses is told by the commit.
+        with admin_client(settings, explaining=False, **limits) as admin, translated(f"describe the producer {name}"):
             found = admin.describe_transactions([name])[name]
     except StreamError:
         return None

@@ -100,10 +100,16 @@ class KafkaSource:
             )
             self._client = columnar(client)
             self._membership.follow(self._client)
-            self._client.subscribe(topics=list(topics), listener=self._membership)
-            for topic in topics:
-                # Known before the first join, or the group would first share out nothing and then join again.
-                self._client.partitions_for_topic(topic)
+            try:
+                self._client.subscribe(topics=list(topics), listener=self._membership)
+                for topic in topics:
+                    # Known before the first join, or the group would first share out nothing and then join again.
+                    self._client.partitions_for_topic(topic)
+            except BaseException:
+                # The next try makes another: this one's thread and connections would stay.
+                self._client = None
+                client.close(autocommit=False, timeout_ms=_CLOSE_MS)
+                raise
 
     def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
         """Return what has arrived; an empty batch tells that a position moved past markers only."""

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, errors
@@ -31,9 +31,13 @@ _DEFAULT_MAX_BYTES = 1_048_588
 
 
 @contextmanager
-def admin_client(settings: KafkaSettings, **more: int) -> Iterator[KafkaAdminClient]:
-    """Yield an admin client; raises ``Retryable`` while no broker answers. ``more`` are limits of its own."""
-    with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
+def admin_client(settings: KafkaSettings, *, explaining: bool = True, **more: int) -> Iterator[KafkaAdminClient]:
+    """Yield an admin client; raises ``Retryable`` while no broker answers. ``more`` are limits of its own.
+
+    Without ``explaining`` nobody looks why a broker refuses: that goes on for seconds beyond those limits.
+    """
+    told = explained(settings) if explaining else nullcontext()
+    with told, translated(f"connect to Kafka at {settings.bootstrap}"):
         client = made(KafkaAdminClient, **settings.connection(f"{settings.prefix}.admin") | more)
     try:
         yield client

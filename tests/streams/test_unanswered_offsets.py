@@ -188,6 +188,37 @@ def test_a_role_that_cannot_read_its_offsets_puts_an_end_to_what_may_hide_them(
     assert stage.assigned.call_count == 1
 
 
+def test_the_time_without_partitions_is_no_time_without_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, settings = MemoryLog(), KafkaSettings()
+    clock = [1_000.0]
+    monkeypatch.setattr("stationkeeper.streams.loop.time", Mock(monotonic=lambda: clock[0], time_ns=time.time_ns))
+    log.create("in")
+    stage = Mock(inputs=("in",), tables=())
+    stage.configure_mock(name="role")
+    stage.changelog.return_value, stage.start_offsets.return_value, stage.flush.return_value = [], {}, []
+    stage.stopped.return_value = frozenset()
+    stage.hindered.return_value, stage.samples.return_value, stage.status.return_value = None, (), {}
+    source, sink = MemorySource(log, settings, "role"), MemorySink(log, settings, "role")
+    given = [True]
+
+    def unanswered(_: Sequence[Partition]) -> Mapping[Partition, int]:
+        raise Retryable("read committed offsets: timed out")
+
+    # Mypy takes a method for one that is bound already.
+    source.committed, source.joined = unanswered, lambda: given[0]  # type: ignore[method-assign,assignment]
+    loop = Loop(stage, source, sink, MemoryReader(log), settings)
+    with pytest.raises(Retryable):
+        loop.turn()
+    given[0] = False
+    loop.turn()
+    clock[0] += 40 * settings.transaction_timeout / 1_000
+    given[0] = True
+    # An election that fails one question after it is no transaction that a broker forgot.
+    with pytest.raises(Retryable) as early:
+        loop.turn()
+    assert "forgotten" not in str(early.value)
+
+
 @pytest.mark.broker
 @pytest.mark.parametrize("world_of", [KafkaWorld, ConfluentWorld])
 def test_a_transaction_that_a_broker_forgot_is_ended_by_one_of_ours(
