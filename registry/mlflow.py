@@ -31,7 +31,7 @@ from stationkeeper.registry.artifact import (
     read_card,
 )
 from stationkeeper.registry.run_log import MAX_TAG, MODEL_PATH, SNAPSHOT, log_run
-from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
+from stationkeeper.streams.errors import DiskUnwritable, StoreUnreachable, unwritable
 
 TAG = "stationkeeper."
 """Our tags on runs and versions start with it, beside those that people set."""
@@ -134,14 +134,14 @@ class MlflowConnection:
         try:
             yield client
         except MlflowException as error:
-            kind = ArtifactError if error.error_code in _GONE else Retryable
+            kind = ArtifactError if error.error_code in _GONE else StoreUnreachable
             advice = "; register it or name another version" if kind is ArtifactError else ""
             where = self._settings.tracking_uri
             raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
         except OSError as error:
             if unwritable(error, () if into is None else (into,)):
                 raise DiskUnwritable(masked(f"could not {doing}: {error}")) from None
-            raise Retryable(masked(f"could not {doing} at {self._settings.tracking_uri}: {error}")) from None
+            raise StoreUnreachable(masked(f"could not {doing} at {self._settings.tracking_uri}: {error}")) from None
 
     def client(self, doing: str) -> Any:
         """Return the client, made once; raises ``Retryable`` saying what was being done."""
@@ -158,7 +158,7 @@ class MlflowConnection:
                 try:
                     self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 except (MlflowException, OSError) as error:
-                    raise Retryable(masked(f"could not {doing} at {uri}: {error}")) from None
+                    raise StoreUnreachable(masked(f"could not {doing} at {uri}: {error}")) from None
             return self._client
 
 
@@ -203,7 +203,9 @@ class Registry:
             # A process that was asleep and does not know yet that another took over removes what that one registers.
             if not self._removed(str(run.info.run_id)):
                 raise
-            raise Retryable(f"another process removed the run in which {model} was being registered: {error}") from None
+            raise StoreUnreachable(
+                f"another process removed the run in which {model} was being registered: {error}"
+            ) from None
 
     def _fill(self, run: Any, registration: Registration, card: ModelCard, tags: Mapping[str, str]) -> Registered:
         """Log into a run and make the version of it."""

@@ -16,6 +16,8 @@ from stationkeeper.streams.ports import Partition
 
 # The fields of a state that quote what others said: an error of a broker or registry, a judge's reason.
 _TOLD = frozenset({"detail", "cure_reason"})
+# The stages that write the snapshot or may go back to it.
+_SNAPSHOT_USED = (RequestStage.SNAPSHOT, RequestStage.TRAINING, RequestStage.GATE, RequestStage.REGISTERING)
 
 
 class OffsetEnd(Record):
@@ -120,8 +122,9 @@ class RetrainState(Record):
             # Tries are counted within one training: whoever enters a stage begins at none, and a retry says how many it
             # had.
             "attempts": 0,
-            # Of use to the snapshot alone, which a training may make again; a build before it cannot read it.
-            **({} if stage in {RequestStage.SNAPSHOT, RequestStage.TRAINING} else {"negatives": None}),
+            # Of use to the snapshot alone, which every later stage goes back to where files are gone: made again by
+            # another rule it would have other rows. Over, it is left out: a build before it cannot read it.
+            **({} if stage in _SNAPSHOT_USED else {"negatives": None}),
             **changes,
         }
         return self.model_copy(update=dict(facts))

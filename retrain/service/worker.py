@@ -13,7 +13,7 @@ from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Steps
 from stationkeeper.retrain.training.job import TrainingError, TrainingJob
 from stationkeeper.retrain.training.process import TrainingProcess, disk_trouble
-from stationkeeper.streams.errors import DiskUnwritable, Retryable, unwritable
+from stationkeeper.streams.errors import DiskUnwritable, Retryable, StoreUnreachable, unwritable
 
 _log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ class RequestRunner:
         return found
 
     def waits(self, state: RetrainState, error: BaseException) -> bool:
-        """Pause a request whose step failed, and return whether time may mend it: registry away, or disk unwritable.
+        """Pause a request whose step failed, and return whether time may mend it: Kafka or store away, disk unwritable.
 
         A full disk is no fault of the rows: failed, the request would have to be asked for anew by a person.
         """
@@ -109,7 +109,9 @@ class RequestRunner:
             self._without_disk[state.id] = f"request {state.id} waits for the disk: {error}"
         elif not isinstance(error, Retryable):
             return False
-        event = LogEvent.DISK_UNWRITABLE if full else LogEvent.REGISTRY_UNREACHABLE
+        # Whoever is paged by one of them looks there: rows are read from Kafka, and written to a store.
+        away = LogEvent.REGISTRY_UNREACHABLE if isinstance(error, StoreUnreachable) else LogEvent.BROKER_UNREACHABLE
+        event = LogEvent.DISK_UNWRITABLE if full else away
         _log.warning(event.value, request=state.id, stage=state.stage.value, why=str(error))
         return True
 

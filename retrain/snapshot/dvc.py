@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import StoreUnreachable
 
 if TYPE_CHECKING:
     from stationkeeper.retrain.snapshot.snapshot import Snapshot
@@ -99,7 +99,7 @@ class DvcRepository:
         if done.returncode:
             # DVC and git end with the reason and what to do, in up to three lines.
             last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-            raise Retryable(f"{' '.join(command[:3])} in {self.directory} ended with {done.returncode}: {last}")
+            raise StoreUnreachable(f"{' '.join(command[:3])} in {self.directory} ended with {done.returncode}: {last}")
         return done.stdout.strip()
 
 

@@ -92,21 +92,25 @@ class LabelTimes:
         the latest first one of those: of a row before it the label may be gone; where one has none left, the latest
         label of all. Where none is lost it is the earliest, in whatever order labels were written.
 
-        Where labels are rare that is much later than what was lost, so what the topic says counts where it is earlier,
-        and a label is still there that is older by a segment. Where a topic keeps more since a while ago, what was lost
-        before may be younger than it says; but no partition had then lost anything younger than a label that is left by
-        more than a segment, since a segment goes once all of it is too old.
+        Where labels are rare that is much later than what was lost, so it is no later than what the topic says that it
+        keeps, and than a segment after the oldest label that is left. The second bounds what was lost while a topic
+        kept less than now: a segment goes once its newest label is too old, and spans no more than ``segment``, so
+        wherever one of an age is left, no partition has lost a label that is younger by more than that. By hand: of
+        a topic that keeps 30 days in segments of 7 the oldest label left is 34 days old, so what was told in the last
+        27 days is there. Had it kept 7 days until an hour ago, the oldest would be at most 14 days old, and what was
+        told in the last 7 is there. Labels that a person deletes, and a ``segment.ms`` that was longer once, are beyond
+        it.
         """
         if not lost:
             return min((earliest for _, earliest in self._told.values()), default=0), False
         cut = max(self._told[one][0] if one in self._told else self.latest for one in lost)
-        for topic in {one.topic for one in lost} - self._kept.keys():
+        topics = {one.topic for one in lost}
+        for topic in topics - self._kept.keys():
             # Once, and after they were read: what a later look would call lost is here already.
             self._kept[topic] = self.kept_since(topic)
         oldest = min((first for first, _ in self._told.values()), default=self.latest)
-        told = [one for one in self._kept.values() if one is not None]
-        kept = [since for since, segment in told if oldest + segment <= since < cut]
-        return max(kept, default=cut), True
+        bounds = [cut if (kept := self._kept[one]) is None else max(kept[0], oldest + kept[1]) for one in topics]
+        return min(cut, max(bounds)), True
 
 
 def rule_from(

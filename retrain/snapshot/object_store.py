@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import StoreUnreachable
 
 T = TypeVar("T")
 
@@ -157,7 +157,7 @@ class ObjectStore:
         finally:
             self.remove(name)
         if at is None:
-            raise Retryable(f"what was written to {self.url} is not in its listing")
+            raise StoreUnreachable(f"what was written to {self.url} is not in its listing")
         return at
 
     def _ask(self, doing: str, call: Callable[[Any, str], T], size: int = 0) -> T:
@@ -176,7 +176,7 @@ class ObjectStore:
             return answer.result(limit)
         except Exception as error:  # noqa: BLE001 - each driver has errors of its own; none says whether time mends it
             why = f"{type(error).__name__}: {error}" if answer.done() else f"no answer within {limit:.0f} s"
-            raise Retryable(f"could not {doing} at {self.url}: {why}") from None
+            raise StoreUnreachable(f"could not {doing} at {self.url}: {why}") from None
 
     def _driven(self, call: Callable[[Any, str], T]) -> T:
         try:

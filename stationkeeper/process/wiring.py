@@ -27,7 +27,7 @@ from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.notify.stage import Notify, Telling
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import NO_BODY_BYTES, Access
-from stationkeeper.streams.errors import Denied
+from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Sink, Stage
 from stationkeeper.streams.settings import KafkaSettings
@@ -316,8 +316,9 @@ def topic_kept_since(kafka: KafkaSettings, topic: str) -> tuple[int, int] | None
     try:
         with admin_client(kafka) as admin:
             return kept_since(topic_config(admin, topic), int(time.time() * 1_000))
-    except Denied:
-        # Nothing else of the role needs DescribeConfigs: without it what is left of the topic tells.
+    except Fatal:
+        # Nothing else of the role needs DescribeConfigs: where it may not, or the broker does not know that question,
+        # what is left of the topic tells.
         return None
 
 

@@ -1,13 +1,15 @@
-"""A disk that takes no files is no fault of the rows: the request waits, the role says so, and it goes on by itself."""
+"""A disk that takes no files, or a store that is away, is no fault of the rows: a request waits, and says for what."""
 
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from stationkeeper.retrain.core.reasons import RequestStage
 from stationkeeper.retrain.service.steps import Steps
 from stationkeeper.retrain.snapshot import SnapshotStore
 from stationkeeper.retrain.training.process import TrainingProcess
+from stationkeeper.streams.errors import Retryable, StoreUnreachable
 from stationkeeper.streams.loop import Loop
 from tests.retrain.bank import a_request
 from tests.retrain.service.test_stage import World, world
@@ -56,6 +58,30 @@ def test_no_step_of_a_request_fails_with_the_disk(world: World, monkeypatch: pyt
     assert (state.stage, state.attempts) == (RequestStage.CANDIDATE, 0), state.detail
     assert len(world.candidates()) == 1
     assert loop.ready()
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [(Retryable("no broker answers"), "broker_unreachable"), (StoreUnreachable("no MLflow"), "registry_unreachable")],
+)
+def test_what_a_request_waits_for_is_what_the_log_says(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, event: str
+):
+    asked: list[str] = []
+
+    def survey(*_, **__):
+        asked.append("survey")
+        raise error
+
+    monkeypatch.setattr(Steps, "survey", survey)
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    with capture_logs() as logs:
+        loop = world.restart()
+        world.run(loop, lambda: bool(asked) and any(line["event"].endswith("unreachable") for line in logs))
+    told = {line["event"] for line in logs if line["event"].endswith("unreachable")}
+    assert told == {event}
+    assert not world.states()["req-1"].stage.final
 
 
 def test_a_request_outlives_a_disk_that_is_read_only_and_full(world: World):

@@ -68,13 +68,19 @@ def test_the_state_of_a_newer_build_is_refused_with_what_to_do(newer):
         states.restore({b"req-1": json.dumps(OLD | newer).encode()})
 
 
-def test_what_only_the_snapshot_needs_is_left_out_of_the_record_after_it():
-    """A build before this one cannot read it, and would end at a request that is long over."""
+def test_what_only_the_snapshot_needs_is_left_out_once_no_way_leads_back_to_it():
+    """A build before this one cannot read it, and would end at a request that is long over.
+
+    Gate and registration train again where files are gone, and a training without a snapshot has it made again.
+    """
     state = RetrainState.decode(json.dumps(OLD).encode())
     ready = state.enter(RequestStage.SNAPSHOT, RequestReason.ENOUGH_LABELS, negatives=NegativeRule(7, ("block",), 3))
-    training = ready.enter(RequestStage.TRAINING, RequestReason.ENOUGH_LABELS)
-    assert RetrainState.decode(training.encode()).negatives == NegativeRule(7, ("block",), 3)
-    assert b"negatives" not in training.enter(RequestStage.GATE, RequestReason.ENOUGH_LABELS).encode()
+    state = ready
+    for stage in (RequestStage.TRAINING, RequestStage.GATE, RequestStage.REGISTERING):
+        state = state.enter(stage, RequestReason.ENOUGH_LABELS)
+        assert RetrainState.decode(state.encode()).negatives == NegativeRule(7, ("block",), 3)
+    over = state.enter(RequestStage.CANDIDATE, RequestReason.ENOUGH_LABELS)
+    assert b"negatives" not in over.encode()
     assert b"negatives" not in ready.enter(RequestStage.FAILED, RequestReason.BAD_DATA).encode()
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -15,6 +17,7 @@ from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
+from stationkeeper.streams.ports import Partition
 from tests.retrain.bank import HOUR, LABELS, PREDICTIONS, START, TOPICS
 from tests.retrain.snapshot.test_rows import FRAUDS_ONLY, MINUTE, label, prediction
 
@@ -140,7 +143,7 @@ def test_a_partition_that_lost_all_its_labels_leaves_nothing_that_wants_one() ->
     assert unknown.absent is not None
     assert (unknown.rows_after, unknown.absent.rows, unknown.absent.age_ms) == (0, 0, None)
     assert unknown.absent.kept_short
-    # A label of before is still there, as partitions are cut by the segment.
+    # Segments of a minute: the oldest label that is left bounds it no later.
     known = told(read(log, kept_since=lambda _: (START + 230 * MINUTE, MINUTE)))
     assert known.rule is not None
     assert known.rule.since_ms == START + 230 * MINUTE
@@ -168,16 +171,50 @@ def test_many_partitions_of_rare_labels_cut_off_what_the_topic_no_longer_keeps_a
         assert rule is not None
         return rule.since_ms
 
-    last = START + 360 * MINUTE
+    last, oldest = START + 360 * MINUTE, START + 150 * MINUTE
     assert since(None) == last
     assert since(START + 200 * MINUTE) == START + 200 * MINUTE
-    # The topic keeps a day since an hour ago: what is gone was lost under what it kept before.
-    assert since(START - 24 * HOUR) == last
+    # The topic keeps a day since an hour ago: what is gone was lost under what it kept before, and no partition had
+    # lost anything younger than a segment after the oldest label that is left.
+    assert since(START - 24 * HOUR, segment=HOUR) == oldest + HOUR
+    assert since(START + 200 * MINUTE, segment=2 * HOUR) == oldest + 2 * HOUR
     # No later than the first labels that are left.
     assert since(NOW) == last
-    # Nor where what is left is older by less than a segment: under what it kept before another partition may have lost
-    # what its first segment held until then.
-    assert since(START + 200 * MINUTE, segment=2 * HOUR) == last
+    assert since(START + 200 * MINUTE, segment=24 * HOUR) == last
+
+
+@pytest.mark.parametrize("segment", [24 * HOUR, 7 * 24 * HOUR])
+def test_of_what_retention_takes_from_a_real_log_nothing_counts_as_kept_and_little_else_as_lost(segment: int) -> None:
+    """A topic of twelve partitions and two labels a day, by the broker's own rules; it keeps 30 days since day 60."""
+    day, random = 24 * HOUR, Random(segment)
+    coming = sorted(random.randrange(200 * day) for _ in range(400))
+    logs: list[list[list[int]]] = [[] for _ in range(12)]
+    gone: dict[int, int] = {}
+    looks, used = 0, 0
+    for now in range(0, 200 * day, 6 * HOUR):
+        kept = now - (7 if now < 60 * day else 30) * day
+        while coming and coming[0] <= now:
+            log, told = logs[random.randrange(12)], coming.pop(0)
+            if not log or told - log[-1][0] > segment:
+                log.append([])
+            log[-1].append(told)
+        for partition, log in enumerate(logs):
+            while log and log[0][-1] < kept:
+                gone[partition] = log.pop(0)[-1]
+        if not gone or not any(logs):
+            continue
+        times = LabelTimes(lambda _, kept=kept: (kept, segment))  # type: ignore[misc]
+        for partition, log in enumerate(logs):
+            if log:
+                times.add(Partition(LABELS, partition), np.array([told for part in log for told in part]))
+        since, lost = times.since([Partition(LABELS, partition) for partition in gone])
+        assert lost
+        assert since > max(gone.values()), f"of before {since} a label is gone, which counts as kept"
+        looks += 1
+        used += since <= max(kept, min(log[0][0] for log in logs if log) + segment)
+    assert looks > 500
+    # Each time: of two labels a day in twelve partitions one partition or another is always near its end.
+    assert used == looks
 
 
 def test_a_snapshot_that_is_made_again_later_counts_the_same_rows() -> None:

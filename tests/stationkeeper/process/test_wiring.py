@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.config import Config, ConfigError
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.process.wiring import role_config, telling_for, told_config, topic_kept_since
-from stationkeeper.streams.errors import Denied
+from stationkeeper.streams.errors import Denied, Fatal
 from stationkeeper.streams.kafka.topics import admin_client, create, input_topic
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -93,8 +93,11 @@ def test_since_when_a_topic_has_lost_nothing_is_asked_of_the_broker(kafka, monke
     assert segment > 0
     assert topic_kept_since(settings, f"{name}.all") is None
 
-    def denied(*_: object) -> None:
-        raise Denied(LogEvent.BROKER_RIGHTS, "not authorized")
+    # Not allowed to ask, and a broker that does not know the question.
+    for error in (Denied(LogEvent.BROKER_RIGHTS, "not authorized"), Fatal("UnsupportedVersionError")):
 
-    monkeypatch.setattr("stationkeeper.streams.kafka.topic_config.topic_config", denied)
-    assert topic_kept_since(settings, name) is None
+        def refused(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("stationkeeper.streams.kafka.topic_config.topic_config", refused)
+        assert topic_kept_since(settings, name) is None
