@@ -1,8 +1,11 @@
 """Asks the team's Prometheus about a canary, in threads of its own: an answer may take seconds, a flush may not."""
 
+import itertools
 import threading
 import time
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -52,6 +55,8 @@ class Queries:
         self._found: dict[str, list[_Found]] = {}
         self._taken: dict[str, int] = {}
         self._told: dict[tuple[str, str], str] = {}
+        # Who asks, and how often it has: an answer that was counted, and is given again, is known by them.
+        self._asker, self._turns = uuid.uuid4().hex, itertools.count(1)
         self._wake = threading.Condition()
         self._stopping = False
         self._threads: dict[str, threading.Thread] = {}
@@ -123,7 +128,11 @@ class Queries:
                     self._wake.wait(None if arms is None else due - now)
                     continue
                 self._due[model] = arms, now + self._every_s
-            answers = {name: self._asked(model, name, query, arms) for name, query in self._models[model].items()}
+            turn = next(self._turns)
+            answers = {
+                name: replace(self._asked(model, name, query, arms), asker=self._asker, turn=turn)
+                for name, query in self._models[model].items()
+            }
             with self._wake:
                 # Versions that changed meanwhile are asked about anew.
                 if self._arms.get(model) == arms:

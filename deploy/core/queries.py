@@ -32,10 +32,24 @@ class QueryOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """A number, or why there is none: ``error`` where nobody answered, else the answer held no single number."""
+    """A number, or why there is none: ``error`` where nobody answered, else the answer held no single number.
+
+    ``asker`` and ``turn`` say which question it answers: of one asker the turns rise. Without them it is none that
+    could be given twice.
+    """
 
     value: float | None
     error: str = ""
+    asker: str = ""
+    turn: int = 0
+
+    def follows(self, last: LastAnswer) -> bool:
+        """Return whether it is not counted yet. It is given again where a commit's own answer was lost.
+
+        By turns and not by a clock, which a host may set back: for that long no failure would count. Of a process that
+        was replaced nothing is given again.
+        """
+        return not self.asker or self.asker != last.asker or self.turn > last.turn
 
 
 def outcome(answer: QueryAnswer, query: QueryPolicy) -> QueryOutcome:
@@ -57,6 +71,8 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
         if query is None:
             continue
         said, before = outcome(answer, query), _answer(state, name, query) or LastAnswer()
+        if not answer.follows(before):
+            continue
         # What could not be measured adds to no row of failures and ends it only where it comes again and again; minutes
         # that close do neither, as a backlog closes hundreds between two answers that are a minute apart.
         unmeasured = before.unmeasured + 1 if said in {QueryOutcome.INCONCLUSIVE, QueryOutcome.ERROR} else 0
@@ -77,6 +93,8 @@ def noted(state: Controller, policy: Policy, answers: Mapping[str, QueryAnswer])
             unmeasured=unmeasured,
             at=state.clock,
             asks=query.asks,
+            asker=answer.asker,
+            turn=answer.turn,
         )
     return state.model_copy(update={"asked": asked})
 

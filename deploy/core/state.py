@@ -59,7 +59,8 @@ class LastAnswer(Message):
     """The last answer to a query: what it says, its number, in words, when, and how many in a row failed.
 
     ``unmeasured`` is how many in a row, up to this one, told nothing. ``asks`` is what it answers
-    (``QueryPolicy.asks``), ``closed`` how many minutes closed since.
+    (``QueryPolicy.asks``), ``closed`` how many minutes closed since; ``asker`` and ``turn`` say which question
+    (``QueryAnswer``).
     """
 
     schema_name: ClassVar[str] = "last-answer"
@@ -71,6 +72,8 @@ class LastAnswer(Message):
     at: int = 0
     asks: str = ""
     closed: int = 0
+    asker: str = ""
+    turn: int = 0
 
 
 class StepLog(Message):

@@ -265,6 +265,44 @@ def test_an_answer_that_was_not_committed_is_given_again_and_one_that_was_is_not
         queries.close()
 
 
+def once_condemned(double: Prometheus) -> tuple[World, Callable[[], int]]:
+    """A world whose canary got one bad answer that is not flushed yet, and a count of the failures in its memory."""
+    asked = SETTINGS.model_copy(update={"queries": {"checkouts": wanted(double.url, failures=2)}})
+    world = World(settings=asked, query_s=3_600.0)
+    world.minutes(2)
+    double.value = "0.5"
+    world.send(TOPICS.candidates.name, candidate())
+
+    def failed() -> int:
+        last = memory(world.stage._rollouts.records["fraud"]).asked.get("checkouts")
+        return last.failed if last else 0
+
+    # The canary is asked about from the flush on that starts it.
+    world.minutes(1)
+    until(lambda: world.stage._queries._found.get("fraud") or failed(), "an answer")
+    return world, failed
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_answer_that_went_into_the_log_is_counted_once(double: Prometheus, *, told: bool) -> None:
+    """Also where nobody heard that the commit went through: one scrape would be two failures in a row."""
+    world, failed = once_condemned(double)
+    if not failed():
+        records = world.flush(commit=False)
+        world.put(records)
+        if told:
+            world.stage.committed()
+    assert (failed(), len(double.asked)) == (1, 1)
+    for _ in range(2):
+        world.stage.revoked(ASSIGNED)
+        world.stage.assigned(ASSIGNED, Restored(dict(world.rollouts)))
+        world.flush()
+    assert (failed(), len(double.asked), world.last.canary) == (1, 1, "2")
+    if told:
+        assert world.stage._queries._found["fraud"] == [], "what is in the log is kept for the whole rollout"
+    world.stage.close()
+
+
 def test_a_role_that_goes_back_to_the_log_asks_no_sooner_for_it(double: Prometheus) -> None:
     queries = Queries({"fraud": {"q": wanted(double.url, "$champion/$canary")}}, every_s=3_600.0)
     try:

@@ -65,6 +65,19 @@ def test_as_many_failures_in_a_row_as_are_too_many_roll_back_at_once_and_fewer_d
     assert rollout.reason == "query checkouts: 0.5 where at most 0.01 is wanted, 3 times in a row"
 
 
+def test_an_answer_that_is_given_again_is_no_second_failure():
+    def come(*turns: tuple[str, int]) -> int:
+        rollout, rules = started(policy(failures=99)), policy(failures=99)
+        for asker, turn in turns:
+            rollout = answered(rollout, rules, {"checkouts": replace(BAD, asker=asker, turn=turn)}).rollout
+        return memory(rollout).asked["checkouts"].failed
+
+    assert come(("a", 1), ("a", 2)) == 2
+    assert come(("a", 1), ("a", 2), ("a", 1), ("a", 2)) == 2
+    # Another process counts its own, from one.
+    assert come(("a", 1), ("a", 2), ("b", 1)) == 3
+
+
 def test_a_query_that_holds_holds_until_it_is_successful_again():
     rollout, told = play(policy("hold", 1), [GOOD, GOOD, BAD, BAD, BAD])
     assert (rollout.phase, told[-1]) == (Phase.HOLD, Reason.QUERY_FAILED)
