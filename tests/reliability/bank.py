@@ -20,6 +20,7 @@ from stationkeeper.monitor.core.reference import dump, profile
 from stationkeeper.streams.broker import LocalBroker
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.kafka.topic_config import set_config
 from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal
 from stationkeeper.streams.settings import KafkaSettings
 from tests.reliability.daemon import Daemon
@@ -205,6 +206,12 @@ class Bank:
             admin.create_partitions({self.scores: partitions})
         until(lambda: len(self._producer.partitions_for(self.scores)) == partitions, "the producer knows")
         self.stream = replace(self.stream, partitions=partitions)
+
+    def keep_input(self, kept_bytes: int, segment_bytes: int) -> None:
+        """Let the broker keep no more than so many bytes of each input partition, in files of a size."""
+        with admin_client(self.settings("admin")) as admin, translated("bound the input"):
+            for name, value in (("retention.bytes", kept_bytes), ("segment.bytes", segment_bytes)):
+                set_config(admin, self.scores, name, str(value))
 
     def settle(self) -> None:
         """Wait until everything is on the broker."""

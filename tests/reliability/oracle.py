@@ -185,7 +185,7 @@ def audit(bank: Bank, *, verdicts: bool = True, following: "Following | None" = 
         found.unverifiable += checked.unverifiable
     else:
         following.compare_panes(found)
-    _compare_verdicts(bank, found, replayed=verdicts and bank.setup.clock == "stream")
+    compare_verdicts(bank, found, replayed=verdicts and bank.setup.clock == "stream")
     return found
 
 
@@ -278,7 +278,7 @@ def _said(bank: Bank) -> tuple[list[Verdict], list[str], dict[Partition, int]]:
             return verdicts, asked, judged
 
 
-def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
+def compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
     """An undisturbed judge over the same panes must say the same; only what both have come to is compared."""
     verdicts, asked, judged = _said(bank)
     found.kinds.update(str(verdict.kind) for verdict in verdicts)
