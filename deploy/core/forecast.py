@@ -72,7 +72,7 @@ def forecast(
     # Counts are drawn for spans and not for minutes: the evidence of a span is the sum of its minutes'.
     minutes = policy.max_ms // MINUTE
     kept = 0 if by_request else entities or 0
-    told = ROWS_TELL if by_request and entities and _handful(entities) else 0
+    told = ROWS_TELL if by_request and entities and handful(entities) else 0
     weights, last = _ramp(policy, per_minute, minutes, told)
     # Every minute at first, then steps of one per cent.
     ends = [1]
@@ -119,8 +119,13 @@ def in_time(policy: Policy, *given: Any, by_request: bool = False) -> Forecast:
     return forecast(replace(policy, max_ms=max(policy.max_ms, LONG_MS)), *given, by_request=by_request)
 
 
-def _handful(entities: int) -> bool:
-    """Return whether so many entities are a handful to the controller: both arms have each, and few send most."""
+def handful(entities: int) -> bool:
+    """Return whether so many entities are a handful to the controller: both arms have each, and few send most.
+
+    Split request by request they are forecast with a first step that is held until ``ROWS_TELL`` rows of the canary
+    show it, as it is where each has hours of its own: an upper bound where they send alike all day. By hand: 100
+    requests a minute, of which 5 % fail, of twenty tenants: minute 300; without that step minute 99, played 159.
+    """
     return 2.0 * (entities / (1.0 + HEAVY) - 1.0) < LEAST
 
 

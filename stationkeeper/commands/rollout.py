@@ -225,7 +225,7 @@ def plan(
     """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
     from dataclasses import asdict
 
-    from stationkeeper.deploy.core.forecast import forecast, in_time
+    from stationkeeper.deploy.core.forecast import forecast, handful, in_time
     from stationkeeper.process.wiring import told_config
 
     settings = told_config(config)
@@ -233,8 +233,10 @@ def plan(
     given = rollout.policy(), per_minute, base, ratio, design_effect
     by_request = _by_request(settings, model) if by_request is None else by_request
     found, limits = forecast(*given, entities, by_request=by_request), _limits(settings, model)
+    # What it is at best: how a handful spreads over the hours is known of its rows alone.
+    sooner = forecast(*given, by_request=by_request) if by_request and entities and handful(entities) else None
     if json:
-        print_json({**asdict(found), "limits": limits})
+        print_json({**asdict(found), "sooner": asdict(sooner) if sooner else None, "limits": limits})
         return
     never = f"not by max_duration ({found.deadline} minutes), whose on_timeout is {rollout.on_timeout.value}"
     promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
@@ -243,6 +245,13 @@ def plan(
         f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
     )
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
+    if sooner and sooner.promoted:
+        typer.echo(
+            f"  bounds, as {entities} entities hold the first step until rows show that their requests are split:"
+        )
+        typer.echo(
+            f"  at best after {sooner.promoted} and {sooner.caught} minutes, the sooner the more alike they send"
+        )
     late, by_row = [
         None if found.promoted else in_time(*given, entities, by_request=split).promoted for split in (by_request, True)
     ]

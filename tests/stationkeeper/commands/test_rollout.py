@@ -201,13 +201,27 @@ def test_a_plan_takes_the_split_of_the_configured_targets(
     """Twenty people behind a gateway were told that no time is enough, and to take a gateway."""
     asked: list[bool] = []
 
-    def forecast(policy: Policy, *_: Any, by_request: bool) -> Forecast:
-        asked.append(by_request)
-        return Forecast(100, 50, 2.0, policy.max_ms // 60_000)
+    def forecast(policy: Policy, *given: Any, by_request: bool) -> Forecast:
+        of_entities = len(given) == 5
+        if of_entities:
+            asked.append(by_request)
+        return Forecast(300 if of_entities else 99, 230 if of_entities else 43, 2.0, policy.max_ms // 60_000)
 
     monkeypatch.setattr("stationkeeper.deploy.core.forecast.forecast", forecast)
     (tmp_path / "c.yaml").write_text(f"models: {{fraud: {{predictions: scores}}}}\n{written}\n")
-    plan("fraud", 100, 0.05, entities=20, config=tmp_path / "c.yaml")
-    plan("fraud", 100, 0.05, entities=20, by_request=not split, config=tmp_path / "c.yaml")
+    for given in (None, not split):
+        plan("fraud", 100, 0.05, entities=20, by_request=given, config=tmp_path / "c.yaml")
+        told = capsys.readouterr().out
+        assert "times as many fail): after 300 minutes" in told
+        # Tenants that send alike all day were promoted in half of that, and the forecast said nothing of it.
+        assert ("at best after 99 and 43 minutes" in told) is asked[-1]
     assert asked == [split, not split]
-    assert "promoted" in capsys.readouterr().out
+
+
+def test_a_plan_of_many_is_no_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text("models: {fraud: {predictions: scores}}\nserve: {sticky: event_id}\n")
+    for entities, bounds in ((20, True), (5_000, False)):
+        plan("fraud", 100, 0.05, entities=entities, config=tmp_path / "c.yaml")
+        assert ("bounds, as 20 entities" in capsys.readouterr().out) is bounds
+        plan("fraud", 100, 0.05, entities=entities, config=tmp_path / "c.yaml", json=True)
+        assert (json.loads(capsys.readouterr().out)["sooner"] is not None) is bounds
