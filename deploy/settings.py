@@ -266,6 +266,8 @@ class ServeSettings(Settings):
     produce_timeout: Duration = 2_000
     linger: Duration | None = None
     compression: Literal["lz4", "zstd", "none"] = "lz4"
+    # A producer in Python works on the core that answers, and holds requests up in bursts.
+    client: Literal["auto", "kafka-python", "librdkafka"] = "auto"
     # One scores while the other parses and answers; more only help with more processors.
     workers: Annotated[int, Field(ge=1, le=64)] = 2
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
+from typing import Literal
 
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Appender, Reader, Sink, Source
@@ -53,6 +55,22 @@ def reader_for(settings: KafkaSettings, name: str) -> Reader:
     from stationkeeper.streams.kafka.reader import KafkaReader
 
     return KafkaReader(settings, name)
+
+
+def beside_requests(settings: KafkaSettings, client: Literal["auto", "kafka-python", "librdkafka"]) -> KafkaSettings:
+    """Return the settings of a producer whose process answers people meanwhile.
+
+    ``auto`` takes librdkafka, which does its work outside of the interpreter, where it is installed and can do what the
+    cluster asks; else the client of the roles. One that is named and cannot is ``Fatal``: no answer would be logged.
+    """
+    installed, barred = find_spec("confluent_kafka") is not None, settings.security.mechanism == "AWS_MSK_IAM"
+    if client == "auto":
+        client = "librdkafka" if installed and not barred else settings.client
+    elif client == "librdkafka" and not installed:
+        raise Fatal(f"serve.{_MISSING.removeprefix('kafka.')}")
+    elif client == "librdkafka" and barred:
+        raise Fatal("serve.client librdkafka has no AWS_MSK_IAM; write serve.client: kafka-python")
+    return settings.model_copy(update={"client": client})
 
 
 def appender_for(settings: KafkaSettings, name: str, compression: str | None, delivery_ms: int) -> Appender:

@@ -27,7 +27,7 @@ class Directories:
 def main(port: str, bootstrap: str, models: str, ack: str, client: str, linger: str) -> None:
     """Serve until ended."""
     kafka = KafkaSettings.model_validate({"bootstrap": bootstrap, "prefix": "serving", "client": client})
-    settings = ServeSettings.model_validate({"ack": ack} | ({"linger": linger} if linger else {}))
+    settings = ServeSettings.model_validate({"ack": ack, "client": client} | ({"linger": linger} if linger else {}))
     router = Router(
         settings,
         {"small": "small.predictions"},

@@ -12,7 +12,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.deploy.router.backlog import IN_FLIGHT, Backlog, LogBatch, Unlogged
 from stationkeeper.deploy.settings import ServeSettings
-from stationkeeper.streams.connect import appender_for
+from stationkeeper.streams.connect import appender_for, beside_requests
 from stationkeeper.streams.errors import RecordTooLarge, Retryable
 from stationkeeper.streams.ports import Appender
 from stationkeeper.streams.settings import KafkaSettings
@@ -71,7 +71,8 @@ class KafkaPredictionLog:
     def __init__(self, kafka: KafkaSettings, serve: ServeSettings) -> None:
         compression = None if serve.compression == "none" else serve.compression
         name = f"{kafka.prefix}.serve"
-        self._connect: Callable[[], Appender] = partial(appender_for, kafka, name, compression, serve.produce_timeout)
+        by = beside_requests(kafka, serve.client)
+        self._connect: Callable[[], Appender] = partial(appender_for, by, name, compression, serve.produce_timeout)
         self._linger_s = serve.linger_ms / 1_000
         self._bootstrap = kafka.bootstrap
         self._backlog = Backlog(serve.max_pending_rows)

@@ -63,7 +63,7 @@ def logged(settings: KafkaSettings) -> list[tuple[int, dict[str, Any]]]:
 
 def test_acknowledged_answers_are_in_the_topic_once_and_an_id_keeps_its_partition(settings, registry, eventually):
     # A machine full of other tests may take seconds to write: refused answers would be another test.
-    serve = ServeSettings(produce_timeout=30_000)
+    serve = ServeSettings(client=settings.client, produce_timeout=30_000)
     traffic = TrafficTable(registry)
     log = KafkaPredictionLog(settings, serve)
     rollouts = Topics(settings.prefix).rollouts.name
@@ -122,7 +122,7 @@ def test_acknowledged_answers_are_in_the_topic_once_and_an_id_keeps_its_partitio
 
 def test_answers_wait_for_a_topic_and_a_broker_that_are_not_there_and_the_log_says_so(settings, eventually):
     nowhere = f"{settings.prefix}.nowhere"
-    log = KafkaPredictionLog(settings, ServeSettings(produce_timeout=200))
+    log = KafkaPredictionLog(settings, ServeSettings(client=settings.client, produce_timeout=200))
     waiting = log.send(nowhere, [b"k"], [b"v"])
     eventually(lambda: nowhere in (log.problem() or ""))
     with pytest.raises(Retryable, match="cannot be logged to " + nowhere):
@@ -138,7 +138,7 @@ def test_answers_wait_for_a_topic_and_a_broker_that_are_not_there_and_the_log_sa
 
 def test_a_full_queue_answers_and_counts_or_refuses_and_what_is_left_at_the_end_is_counted(settings):
     away = settings.model_copy(update={"bootstrap": "127.0.0.1:9", "connect_timeout": 200})
-    log = KafkaPredictionLog(away, ServeSettings(ack="queued", max_pending_rows=10))
+    log = KafkaPredictionLog(away, ServeSettings(client=settings.client, ack="queued", max_pending_rows=10))
     log.send(predictions(settings), [b"k"] * 8, [b"v"] * 8)
     with pytest.raises(Retryable, match="too many wait"):
         log.send(predictions(settings), [b"k"] * 8, [b"v"] * 8)
@@ -148,7 +148,7 @@ def test_a_full_queue_answers_and_counts_or_refuses_and_what_is_left_at_the_end_
     log.close()
     assert log.unlogged() == {(predictions(settings), "full"): 8, (predictions(settings), "closed"): 9}
     assert isinstance(left.exception(1), Retryable)
-    refusing = KafkaPredictionLog(away, ServeSettings(max_pending_rows=10))
+    refusing = KafkaPredictionLog(away, ServeSettings(client=settings.client, max_pending_rows=10))
     with pytest.raises(Retryable, match="at most 10"):
         refusing.send(predictions(settings), [b"k"] * 11, [b"v"] * 11)
     assert refusing.unlogged() == {}
@@ -180,7 +180,7 @@ class Deaf:
 
 def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queue(settings, eventually):
     """What a paused broker does: the producer gives its records up, some without a word; all are written again."""
-    log, deaf = KafkaPredictionLog(settings, ServeSettings()), Deaf()
+    log, deaf = KafkaPredictionLog(settings, ServeSettings(client=settings.client)), Deaf()
     connect = log._connect
     # The first is deaf, the next ones are real.
     made = iter([deaf])
@@ -202,7 +202,7 @@ def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queu
 
 
 def test_answers_of_one_linger_go_together_and_the_first_waits_no_longer_than_it(settings, eventually):
-    log, deaf = KafkaPredictionLog(settings, ServeSettings(ack="queued", linger=500)), Deaf()
+    log, deaf = KafkaPredictionLog(settings, ServeSettings(client=settings.client, ack="queued", linger=500)), Deaf()
     log._connect = lambda: deaf
     began = time.monotonic()
     log.send(predictions(settings), [b"k"], [b"v"])
@@ -222,7 +222,10 @@ def test_answers_of_one_linger_go_together_and_the_first_waits_no_longer_than_it
 
 
 def test_at_its_end_what_waits_goes_at_once_and_a_topic_that_is_away_is_asked_for_with_pauses(settings, eventually):
-    log, deaf = KafkaPredictionLog(settings, ServeSettings(ack="queued", linger=3_600_000)), Deaf(away=2)
+    log, deaf = (
+        KafkaPredictionLog(settings, ServeSettings(client=settings.client, ack="queued", linger=3_600_000)),
+        Deaf(away=2),
+    )
     log._connect = lambda: deaf
     log.send(predictions(settings), [b"k"], [b"v"])
     closing = threading.Thread(target=log.close)
@@ -237,7 +240,7 @@ def test_at_its_end_what_waits_goes_at_once_and_a_topic_that_is_away_is_asked_fo
 
 
 def test_a_record_that_no_broker_takes_is_counted_and_holds_up_nobody(settings):
-    log = KafkaPredictionLog(settings, ServeSettings())
+    log = KafkaPredictionLog(settings, ServeSettings(client=settings.client))
     log.send(
         predictions(settings), [b"k", b"k"], [b"x" * (settings.max_message_bytes + 1), b'{"event_id": "small"}']
     ).result(30)
@@ -250,7 +253,9 @@ def test_a_record_that_the_topic_alone_refuses_takes_no_other_with_it(settings):
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
     admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "2000"})])
     admin.close()
-    log = KafkaPredictionLog(settings, ServeSettings(compression="none", produce_timeout=30_000))
+    log = KafkaPredictionLog(
+        settings, ServeSettings(client=settings.client, compression="none", produce_timeout=30_000)
+    )
     values = [b"%03d" % at + os.urandom(500) for at in range(20)]
     values[7] += os.urandom(3_000)
     log.send(topic, [b"k"] * 20, values).result(60)
