@@ -21,9 +21,10 @@ from stationkeeper.streams.ports import Partition, Reader
 
 # Both controllers wait ten seconds for an answer; half is for the way. A longer history is gone on with next time.
 _READ_S = 5.0
-# How long the log is waited for at a time; less would ask the broker in a loop.
+# How long the log is waited for at a time: each wait is a request to the broker, and four a second are no load.
 _FOLLOW_S = 0.25
-# Comparisons kept at a time: a model has one rollout under way, and somebody may look at an older one.
+# Comparisons kept, the first that came goes first: of each model one rollout is under way and one may be looked back
+# at; eight hold that of four models, and what went is read again from the log.
 _KEPT = 8
 
 

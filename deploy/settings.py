@@ -29,7 +29,7 @@ class GuardrailSettings(Settings):
 
 
 # What an arm may be worse by before it is rolled back (docs/canary.md). Errors: not at all. Decisions move with every
-# honest retraining, so only a tenfold rise rolls back. Latency may double while caches are cold; half more loss and a
+# honest retraining, so only a tenfold rise rolls back. Half slower, half more loss and a
 # quarter less precision are noise of few labels; recall needs rare positives and informs; scores have no margin: any
 # shift counts, and informs. Floors: one null answer of a thousand, one positive of a hundred. Without them a canary
 # whose arms never fail could never be promoted; ten times as high and a canary that fails in one per cent passes.
@@ -134,13 +134,16 @@ class RolloutSettings(Settings):
     max_duration: Duration = 7 * 86_400_000
     on_timeout: TimeoutAction = TimeoutAction.ROLL_BACK
     approval: bool = False
-    # The champion of before stays ready for an hour, and for as many rows as the promotion asked for.
+    # The champion of before stays ready for as many rows as the promotion asked for, and for an hour: what a version
+    # does to its own inputs (caches, people who answer it) begins to show within one; a day is right where they answer
+    # late.
     probation_rows: Annotated[int, Field(ge=0)] = 1_000
     probation: Duration = 3_600_000
     # Three times the wrong decisions is what a confirmation may miss: the gate compared both on the same rows, what is
     # left to find is a fault of serving. Told after 60 wrong decisions; 1.5 would wait for 400.
     probation_margin: Annotated[float, Field(gt=1.0, le=100.0)] = 3.0
-    # Two weeks outlast labels that a person gives; chargebacks need more, and a doubled wait delays the answer twice.
+    # Two weeks outlast labels that a person gives; chargebacks need more. Until then the model takes no
+    # other candidate, which is why it ends at all.
     probation_max: Duration = 14 * 86_400_000
     # What the old champion goes on answering until the promotion is confirmed. Two of a hundred see the older answers a
     # while longer, and a fault of the new version shows beside the same minutes' traffic; at half of it a doubled error
@@ -256,7 +259,8 @@ class ServeSettings(Settings):
     sticky: Literal["entity_id", "event_id"] = "entity_id"
     missing: Literal["refuse", "null"] = "refuse"
     ack: Literal["produced", "queued"] = "produced"
-    # A request: 10 000 rows of 100 numbers as JSON fit in 8 MiB; a larger one holds a worker for seconds.
+    # A request: 10 000 rows of 40 numbers of full precision (20 bytes each) as JSON fit in 8 MiB; a larger one holds a
+    # worker for seconds.
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
     max_rows: Annotated[int, Field(ge=1)] = 10_000
     max_pending_rows: Annotated[int, Field(ge=1)] = 100_000

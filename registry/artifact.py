@@ -127,7 +127,7 @@ class ModelCard(_Card):
     schema_version: SchemaVersion = 1
     model: Text
     task: ModelTask
-    # The bound of events (streams' limit on fields) is far below it; it only keeps a hostile card from filling memory.
+    # More than an event may have fields (limits.fields, 4 096); it only keeps a hostile card from filling memory.
     features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1, max_length=10_000)]
     classes: tuple[str, ...] = ()
     positive: str | None = None

@@ -112,7 +112,8 @@ def _are_shares(scores: Any, *, least: int) -> bool:
     if scores.dtype.kind != "f" or scores.ndim != 2 or scores.shape[1] < least:
         return False
     known = scores[np.isfinite(scores).all(axis=1)]
-    # Sums of float32 differ from 1 in the seventh digit; amounts that add up to one in every row are no accident.
+    # Shares that are rounded to three digits add up to 1 within a thousandth; amounts that do so in every row are no
+    # accident.
     return len(known) > 0 and bool(known.min() >= 0 and np.allclose(known.sum(axis=1), 1.0, atol=1e-3))
 
 

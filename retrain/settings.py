@@ -119,8 +119,8 @@ class GateSettings(Settings):
     ``margin`` is how much worse the decisions may be overall (F1 points of a classifier, share of the champion's loss
     of a regression) before the challenger is inferior. ``min_gain`` is the share of the champion's log loss (or
     absolute error) after the change that the challenger must save to count as better by that measure. ``alpha`` is
-    the chance to pass a model that is not better, over all ``looks`` together. Neither holds where age or a calendar
-    asked: there the loss estimated better is enough.
+    the chance to pass a model that is not better, over all ``looks`` together. ``min_gain`` is not asked where age or
+    a calendar asked: there the loss estimated better is enough.
 
     ``segments`` are the features (or ``auto``) in whose values the challenger must do no harm: give up more than
     ``segment_margin`` of what the champion knows there, shown on at least ``segment_min_rows`` rows. ``protected`` are
@@ -138,12 +138,14 @@ class GateSettings(Settings):
     min_gain: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     # Each look doubles the rows: five looks reach sixteen times min_rows and cost a fifth of alpha each.
     looks: Annotated[int, Field(ge=1, le=10)] = 5
-    # 4 000 resamples leave 20 beyond the bound at the smallest level used (0.05 / 5 / 2): enough for a stable quantile.
+    # 4 000 resamples leave 20 beyond the bound at the comparison's level (0.05 / 5 / 2): enough for a stable quantile.
+    # Gaps of a protected feature are bounded at .05 / 5 / 3: 13 are left, and fewer with several features.
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
     # Blocks must be longer than serial dependence and many enough to resample: 100 of the first look's 900 rows after
     # the change are 9 rows each, and later looks have longer ones. With 200 a visit of eight rows lies in two or three.
     blocks: Annotated[int, Field(ge=10, le=2_000)] = 100
-    # "auto": every feature with 2 to 20 values; () judges the whole alone, in which harm to a twelfth does not show.
+    # "auto": every text or boolean feature with 2 to 20 values (numbers name no group of people or payments); () judges
+    # the whole alone, in which harm to a twelfth does not show.
     segments: Literal["auto"] | tuple[Text, ...] = "auto"
     # Between two cases: a model that is blind in a segment gives up all it knew there; a simple one that cures a large
     # change gave up half in what did not change (a logistic regression, tests/retrain/bank.py), and is still the cure.
@@ -165,7 +167,8 @@ class GateSettings(Settings):
     amount: Text | None = None
     # None is set by default: what is slow or large depends on where the model is served.
     limits: LimitSettings = LimitSettings()
-    # At least a row a block: with fewer rows than blocks some blocks are empty and the bounds come out too narrow.
+    # At least a row a block by default: with fewer rows than blocks each row is one (core/gate.blocks_of), rows that
+    # depend on their neighbours count as independent, and the bounds come out too narrow.
     min_rows: Annotated[int, Field(ge=20)] = 200
 
 
@@ -195,7 +198,8 @@ class TrainingSettings(Settings):
 
     # An hour is far beyond what the default trainers take on max_rows (seconds); it ends what hangs.
     timeout: Annotated[Duration, Field(ge=1_000)] = 3_600_000
-    # A training is seeded, so another try helps only against the machine (memory, disk): two are enough to see that.
+    # A training is seeded, so another try helps only against the machine (a system that ran out of memory, a disk that
+    # failed): two are enough to see that.
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_after: Duration = 10_000
     memory_bytes: Annotated[int, Field(ge=_GIB // 4)] = 4 * _GIB

@@ -96,8 +96,8 @@ class Load:
     features: int
     segments: int = 0
     labels: float = 0.0
-    # The longest that our topics allow for without being told (contracts.topics); disk of joins grows with it.
-    label_horizon_days: float = 90.0
+    # The models' own default (label_horizon); the disk of joins grows with it.
+    label_horizon_days: float = 30.0
     # As long as panes are kept, so that what is counted anew can be compared; half leaves a long weekend uncovered.
     input_days: float = 3.0
     # What Kafka's own guides ask for: one broker may fail while another is away.

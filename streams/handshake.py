@@ -24,7 +24,8 @@ from stationkeeper.streams.settings import KafkaSettings
 # For each step. A refusal comes after the broker's own delay of 100 ms, under load after some times that; a broker
 # that hangs delays the first try of a client by it.
 _STEP_S: Final = 2.0
-# Chosen: of a whole cluster that hangs, six seconds of asking delay the next try; one broker alone may be at fault.
+# Chosen: one broker alone may be at fault, and of a cluster that hangs each costs a try up to three steps (connect,
+# TLS, SASL): eighteen seconds in all.
 _MOST_SILENT: Final = 3
 # An answer has a hundred bytes; what comes in pieces is read on.
 _MOST_BYTES: Final = 65_536

@@ -131,7 +131,11 @@ class _Transactions:
         self._letters = set()
 
     def offsets(self, assigned: Collection[Partition]) -> dict[Partition, int]:
-        """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open."""
+        """Read the group's offsets, which a broker withholds while a transaction that carries offsets is open.
+
+        So they come before the state is read: what such a transaction wrote to it is there by then. The other way round
+        a commit between the two would give offsets that are newer than the state.
+        """
         asked = time.monotonic()
         try:
             found = dict(self._source.committed(sorted(assigned)))
@@ -409,7 +413,7 @@ class Loop(LoopView):
         self._connected = True
 
     def _reset(self) -> None:
-        """Go back to what is committed: state first read to its end, then the offsets that belong to it."""
+        """Go back to what is committed: the offsets first, then the state, read to its end."""
         self._sink.abort()
         self._sink.recover()
         self.stage.revoked(self._assigned)

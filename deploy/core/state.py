@@ -131,7 +131,7 @@ class Controller(Message):
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
     is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
     ``timed`` those in which latency was compared. ``asked`` are the last answers to the policy's queries. ``shadow`` is
-    what the candidate would have answered before it answers anyone, ``busiest`` the requests a minute of the busiest
+    what the candidate would have answered before it answers anyone, ``busiest`` the rows a minute of the busiest
     half hour logged before (0: not known). ``taken`` is how far each input had been read when the record was written.
     """
 

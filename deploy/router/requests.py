@@ -20,7 +20,7 @@ _PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
 _KEY: Final = re.compile(r"field `([^`]*)`")
 # The last millisecond of the year 9999, beyond which RFC 3339 has no form.
 _LAST_MS: Final = 253_402_300_799_999
-# Longer ids are a payload in the wrong field; the dedupe would hash them all the same, so nothing is gained.
+# The longest that the monitor's reader takes (events.mapping): an answer under a longer one would be no event.
 _LONGEST_ID: Final = 512
 IDENTITY: Final = ("event_id", "entity_id", "time")
 

@@ -158,10 +158,14 @@ class Router:
         self._follower.start()
 
     def close(self) -> None:
-        """Stop following, write what waits to be logged, let go."""
+        """Write what waits to be logged, stop following, let go.
+
+        The log first: nobody is answered any more, each of the three may take five seconds and more, and answers are
+        what a supervisor that loses patience would take along.
+        """
+        self._sink.close()
         self._follower.stop()
         self.traffic.close()
-        self._sink.close()
         self._follower.close()
 
     def readiness(self) -> list[str]:

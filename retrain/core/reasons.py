@@ -53,8 +53,14 @@ class RequestReason(StrEnum):
     LABELS_KEPT_SHORT = "labels_kept_short"
     NO_CHAMPION = "no_champion"  # The registry holds no readable model of the champion's version to compare with.
     BAD_DATA = "bad_data"  # The snapshot cannot be trained on; the detail says which column or label.
-    TRAINING_FAILED = "training_failed"  # The training subprocess ended with an error on every try; its log is kept.
+    # The training subprocess ended with an error on every try, or with one of its trainer's; its log is kept.
+    TRAINING_FAILED = "training_failed"
+    # The training passed training.memory_bytes or training.disk_bytes: raise it, or lower training.max_rows.
+    TRAINING_LIMIT = "training_limit"
+    STEP_FAILED = "step_failed"  # A step ended with an error that nobody foresaw, or of rights; its log has the rest.
     TRAINING_TIMEOUT = "training_timeout"  # The training subprocess ran longer than training.timeout on every try.
-    GATE_PASSED = "gate_passed"  # The challenger is better after the change and not worse overall.
-    GATE_FAILED = "gate_failed"  # The challenger is not better, or worse, with evidence.
+    # The challenger is better after the change (asked by age or a calendar: no worse) and not worse overall.
+    GATE_PASSED = "gate_passed"
+    # The challenger is shown to be worse, overall, in a segment or between protected groups, or past a limit.
+    GATE_FAILED = "gate_failed"
     GATE_NO_EVIDENCE = "gate_no_evidence"  # The held-out rows do not tell the two models apart.

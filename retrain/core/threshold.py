@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.retrain.core.measures import Flags, Floats
 
 LEAST_RECALL = 0.5
-"""A precision target may cost at most this share of the recall of ``f1``, chosen: a champion that alerted rarely and
+"""A precision target must keep at least this share of the recall of ``f1``, chosen: a champion that alerted rarely and
 surely before the change would otherwise force a challenger to stay silent. Near 1 the target is never kept; near 0 a
 model that finds almost nothing passes for a careful one."""
 

@@ -246,7 +246,10 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
 
 
 def _shrunk(gate: Mapping[str, Any]) -> float:
-    """Return what the gate saw a challenger spare, drawn towards nought by its standard error (James and Stein 1961).
+    """Return what the gate saw a challenger spare, drawn towards nought by its standard error.
+
+    ``1 - (error / share)**2`` estimates how much of the square of what was seen is no chance, as the square of an
+    error is on average ``error**2``.
 
     Only those that passed are told of, so what chance gave is among it: of equal models those pass that had luck, and
     the curve would learn from them that models age. By hand: .02 with an error of .01 is told as .015.

@@ -10,8 +10,8 @@ import polars as pl
 from stationkeeper.retrain.snapshot import TIME
 from stationkeeper.retrain.training.job import HELD_OUT_FILE, TrainingJob, TrainingResult
 
-# Cells of the reliability plot: of 900 held-out rows (data.min_rows times the holdout) 90 each, known to 10 points at
-# worst; twice as many are mostly noise, half hide a bend.
+# Cells of the reliability plot, tenths of the score: 900 held-out rows (data.min_rows times the holdout) are 90 each
+# where scores are even, known to 10 points at worst; twice as many are mostly noise, half hide a bend.
 _BINS = 10
 # Bars of the drift plot, and values of a text feature: what is read at a glance.
 _BARS = 20
@@ -122,7 +122,7 @@ def _drift(before: pl.Series, after: pl.Series) -> Any:
     figure, axes = _axes(f"{name}: before and after the onset", name, "share of the rows")
     if before.dtype.is_numeric():
         both = np.concatenate([_numbers(before), _numbers(after)])
-        # Without the outermost hundredths, or one absurd value leaves a single bar.
+        # Without the outermost half per cent of each side, or one absurd value leaves a single bar.
         low, high = (float(edge) for edge in np.quantile(both, [0.005, 0.995])) if len(both) else (0.0, 1.0)
         edges = np.linspace(low, high, _BARS + 1)
         for when, series in (("before", before), ("after", after)):

@@ -12,7 +12,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import OffsetEnd, RetrainState
 from stationkeeper.retrain.service.steps import RegisteredCandidate, Survey
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot import Snapshot, labels_words
+from stationkeeper.retrain.snapshot import BadData, Snapshot, SnapshotError, labels_words
 from stationkeeper.retrain.training.job import TrainingError, TrainingResult
 from stationkeeper.retrain.training.process import Finished
 
@@ -71,6 +71,11 @@ def after_cure(state: RetrainState, request: RetrainRequest) -> RetrainState | N
 
 
 # A topic that this role may not see looks like one that is empty.
+_ENDED = {
+    "data": RequestReason.BAD_DATA,
+    "limit": RequestReason.TRAINING_LIMIT,
+    "trainer": RequestReason.TRAINING_FAILED,
+}
 _NOTHING_READ = "no prediction has been read: are there any, and may this role read their topic (docs/kafka-rights.md)?"
 
 
@@ -126,12 +131,13 @@ def after_training(state: RetrainState, finished: Finished, settings: RetrainSet
         detail = f"window {finished.window.value} of {finished.rows} rows, {finished.seconds.get('fit', 0.0):.1f} s"
         return state.enter(RequestStage.GATE, state.reason, detail, result=finished)
     if isinstance(finished, TrainingError):
-        reason, detail = (RequestReason.BAD_DATA if finished.final else RequestReason.TRAINING_FAILED), finished.detail
+        reason, detail = _ENDED[finished.cause if finished.final else "trainer"], finished.detail
     else:
         reason = RequestReason.TRAINING_TIMEOUT
         detail = f"no result within {format_duration(round(finished.seconds * 1_000))} (training.timeout)"
         detail += f"; it was at {finished.progress}" if finished.progress else ""
-    # Bad rows stay bad: only what another try may mend, as a kill for memory, is tried again.
+    # Bad rows stay bad, and a limit is passed again: only what another try may mend, as a kill by a system without
+    # memory, is tried again.
     final = isinstance(finished, TrainingError) and finished.final
     if final or state.attempts >= settings.training.retries:
         return state.enter(RequestStage.FAILED, reason, detail)
@@ -189,4 +195,6 @@ def after_error(state: RetrainState, error: BaseException) -> RetrainState:
     """Return the state after a step raised what no second try mends."""
     if isinstance(error, ArtifactError):
         return state.enter(RequestStage.FAILED, RequestReason.NO_CHAMPION, str(error))
-    return state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, f"{type(error).__name__}: {error}")
+    # Not the rows' fault unless an error says so: whoever is told that looks for a column for hours.
+    reason = RequestReason.BAD_DATA if isinstance(error, BadData | SnapshotError) else RequestReason.STEP_FAILED
+    return state.enter(RequestStage.FAILED, reason, f"{type(error).__name__}: {error}")

@@ -342,7 +342,7 @@ class SnapshotStore(SnapshotFiles):
         return found if self.send(found.digest) else self._instead(found.digest)
 
     def _some(self) -> str:
-        # Five digests fit a line of a terminal that shows the error; the directory has the rest.
+        # Five of 64 digits: a few lines of a terminal, with the newest first; the directory has the rest.
         written = self.written()
         return ", ".join(sorted(written, key=lambda one: written[one], reverse=True)[:5]) or "none is stored"
 

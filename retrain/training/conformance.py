@@ -25,7 +25,7 @@ SPECS: Final = (
 
 ROWS: Final = 600
 """Chosen: enough that any learner beats chance on the planted signal (half of it is too few for boosted trees with five
-rows a leaf and three kinds of missing values), few enough that the eight fits take a second or two."""
+rows a leaf and three kinds of missing values), few enough that the four fits of a task take a second."""
 
 
 def check_trainer(make: Callable[[], Trainer], tasks: tuple[ModelTask, ...] = (ModelTask.BINARY,)) -> None:

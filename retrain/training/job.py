@@ -1,7 +1,7 @@
 """A training job and its result, as they cross to the training subprocess and back."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -160,7 +160,12 @@ class TrainingResult(Record):
 
 
 class TrainingError(Record):
-    """Why a training gave nothing; ``final`` errors come from the data and are not tried again."""
+    """Why a training gave nothing; ``final`` errors are not tried again, as a seeded training would end the same.
+
+    ``cause`` of a final one: the data, a limit of the settings, or the trainer (a package that is missing, a model
+    that cannot be written).
+    """
 
     detail: str
     final: bool
+    cause: Literal["data", "limit", "trainer"] = "data"

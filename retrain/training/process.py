@@ -163,14 +163,14 @@ class TrainingProcess:
                 f"out of memory: the training and what it started hold {held} bytes, training.memory_bytes is "
                 f"{job.memory_bytes}; raise it or lower training.max_rows"
             )
-            return TrainingError(detail=detail, final=True)
+            return TrainingError(detail=detail, final=True, cause="limit")
         written = _written(self.directory)
         if written > job.disk_bytes:
             detail = (
                 f"out of disk: the training has written {written} bytes, training.disk_bytes is {job.disk_bytes}; "
                 "raise it, or let the trainer keep less"
             )
-            return TrainingError(detail=detail, final=True)
+            return TrainingError(detail=detail, final=True, cause="limit")
         return None
 
 

@@ -129,11 +129,12 @@ MIN_UNSEEN = 1_000
 def on_scale(scores: Floats, beside: Floats, final: Floats) -> Floats:
     """Return ``scores`` of the folds as the model that will serve would say them; all float64[n].
 
-    Models of the folds learn from half the rows and are less sure: mixed with the final one's, their scores were a
-    reference from which the served ones soon moved away. ``beside`` (the folds') and ``final`` are of the same rows,
-    which none has learnt from, so that the share of positives among them moves nothing: a score takes the place in
-    ``final`` that it has in ``beside``, and alike models change none. By hand: .15 between .1 and .2 of ``beside`` .1,
-    .2 is 1.5 between 1 and 2 of ``final`` 1, 2. What lies beyond all of ``beside`` stays, beyond all of ``final``.
+    Models of the folds learn from two thirds of the rows (half, where ``max_rows`` caps them) and are less sure: mixed
+    with the final one's, their scores were a reference from which the served ones soon moved away. ``beside`` (the
+    folds') and ``final`` are of the same rows, which none has learnt from, so that the share of positives among them
+    moves nothing: a score takes the place in ``final`` that it has in ``beside``, and alike models change none. By
+    hand: where ``beside`` is .1 and .2 and ``final`` 1 and 2, a score of .15, half way, becomes 1.5. What lies beyond
+    all of ``beside`` stays, beyond all of ``final``.
     """
     if len(final) < MIN_UNSEEN:
         return scores

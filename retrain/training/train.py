@@ -5,6 +5,7 @@ import resource
 import sys
 import traceback
 from pathlib import Path
+from typing import Literal
 
 from stationkeeper.retrain.training.job import RESULT_FILE, TrainingError, TrainingJob
 from stationkeeper.retrain.training.process_tree import MARKER, ProcessTree, take_in_orphans
@@ -41,10 +42,11 @@ def main(arguments: list[str]) -> int:
         written, code = Training(job, path.parent).run().model_dump_json(indent=1), 0
     except (BadData, ExportError, TrainerError, ArtifactError) as error:
         traceback.print_exc()
-        written, code = TrainingError(detail=str(error), final=True).model_dump_json(), 3
+        cause: Literal["data", "trainer"] = "data" if isinstance(error, BadData) else "trainer"
+        written, code = TrainingError(detail=str(error), final=True, cause=cause).model_dump_json(), 3
     except MemoryError:
         text = f"out of memory: training.memory_bytes is {job.memory_bytes}; raise it or lower training.max_rows"
-        written, code = TrainingError(detail=text, final=True).model_dump_json(), 3
+        written, code = TrainingError(detail=text, final=True, cause="limit").model_dump_json(), 3
     except Exception as error:  # noqa: BLE001 - a trainer is foreign code; its error becomes the result
         traceback.print_exc()
         written, code = TrainingError(detail=f"{type(error).__name__}: {error}", final=False).model_dump_json(), 1

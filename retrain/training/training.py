@@ -24,7 +24,7 @@ from stationkeeper.retrain.core.selection import effective_rows
 from stationkeeper.retrain.core.split import Split, blocked_folds, fit_room, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, newest_rows
-from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
+from stationkeeper.retrain.training.export import GOLDEN_ROWS, Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, WEIGHT, TrainingJob, TrainingResult
 from stationkeeper.retrain.training.scored_rows import OutOfFold, ScoredRows, decided
 from stationkeeper.retrain.training.search import search
@@ -176,8 +176,7 @@ class Training:
             trainer=self.job.trainer,
             notes={"code": code_digest(trainer), "seed": self.job.seed},
         )
-        # Enough that a category of one in a hundred is among them, and few enough to travel with the model.
-        golden = table.features.sample(min(2_000, len(table.features)), seed=self.job.seed)
+        golden = table.features.sample(min(GOLDEN_ROWS, len(table.features)), seed=self.job.seed)
         return export(fitted, card, golden, self.directory / ARTIFACT_DIRECTORY)
 
     def _result(

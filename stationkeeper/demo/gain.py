@@ -15,9 +15,10 @@ from stationkeeper.retrain.core.measures import Flags, Floats, f1_score
 from stationkeeper.streams.ports import Reader
 
 # Blocks of neighbouring events that the bootstrap draws. Chosen: half gives wider, less steady intervals; double makes
-# blocks so short that neighbours of two blocks are alike and the interval is too narrow. The gate takes 200.
+# blocks so short that neighbours of two blocks are alike and the interval is too narrow. The gate takes 100
+# of fewer rows (GateSettings.blocks).
 BLOCKS: Final = 40
-# As many as the gate draws (GateRules.replicates). Half moves an interval's bounds more, double
+# As many as the gate draws (GateSettings.replicates). Half moves an interval's bounds more, double
 # costs twice the time.
 REPLICATES: Final = 4_000
 # Any number; fixed, so that the same events give the same interval.

@@ -105,6 +105,7 @@ def demo_config(scenario: Scenario, bootstrap: str, ports: Ports, directory: Pat
     name = scenario.name
     return {
         "clock": "stream",
+        # A second of the clock is minutes of the stream: by default each flush would be as many late.
         "kafka": {"bootstrap": bootstrap, "prefix": f"stationkeeper-{run}", "flush_interval": "100ms"},
         "registry": {
             "tracking_uri": f"sqlite:///{directory / 'mlflow.db'}",

@@ -308,7 +308,7 @@ class _Field:
             return self.time_unit(table=table) is not None
         whole = all(isinstance(v, str | int) and not isinstance(v, bool) and v != "" for v in known)
         if field == "event_id":
-            # A topic may hold a record twice or thrice: an id need not be unique, only mostly. It is never absent.
+            # A topic may hold each record twice: an id need not be unique, only mostly. It is never absent.
             return whole and len(known) >= NEARLY * self.rows and 2 * self.distinct() >= 1
         if field == "kind":
             return all(isinstance(v, str) for v in known) and set(known) <= set(KINDS) and len(known) == self.rows

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from stationkeeper.process.otlp import Otlp
     from stationkeeper.process.reload import Reload
 
-# What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
-LEAVE_S = 5.0
+# What a role may need after its drain to leave: the HTTP server five seconds at most, then a collector three.
+LEAVE_S = 8.0
 # Chosen: a receiver that answers has been told within it; without it each reload would tell some notices again, and
 # with more a receiver that hangs would keep the monitor from its new configuration.
 RECEIVERS_S = 1.0

@@ -15,8 +15,8 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 
-# The first pause is doubled before it is waited: a role comes back after one second. Chosen: half restarts a role that
-# fails at once too busily, double leaves a healthy one away for longer.
+# A role that had run well comes back after it; one that ended at once waits twice as long, and doubles. Chosen: half
+# restarts a role that fails at once too busily, double leaves a healthy one away for longer.
 FIRST_BACKOFF_S: Final = 0.5
 # A role whose broker is down starts at most twice a minute: few lines of log, and half a minute to notice its return.
 LONGEST_BACKOFF_S: Final = 30.0

@@ -76,7 +76,7 @@ def letters(reader: Reader, topic: str) -> Iterator[Letter]:
                 found[letter.address] = letter
             elif REPLAYED in own:
                 done.add(own[REPLAYED])
-    # After all were read: a receipt lies behind its letter, often in another partition.
+    # After all were read: a receipt lies behind its letter, in another partition where somebody added some.
     for address, letter in found.items():
         yield replace(letter, replayed=address in done)
 

@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.segments import SegmentRules, holm
-from stationkeeper.retrain.core.verdict import Compared, judge
+from stationkeeper.retrain.core.verdict import Compared, _ignorance, judge
 from stationkeeper.retrain.settings import RetrainSettings
 
 RULES = replace(RetrainSettings().gate_rules(), replicates=500, min_rows=100, min_positives=10, seed=0)
@@ -201,3 +201,27 @@ def test_models_of_several_classes_are_judged():
     blind = np.where((labels == 2)[:, None], np.array([0.98, 0.01, 0.01]), strong)
     found = judged(replace(one, challenger=blind, champion=strong, groups={"class": labels.astype(str)}))
     assert "worse in segment class=2" in found.reason
+
+
+def test_the_comparison_is_the_first_of_several_reasons():
+    """A reason is a line of a log, and cut after a few: the last to be left out is what the gate is for."""
+    worse = compared(old=3.0, new=0.2, schema=tuple(f"input {name} means something else" for name in "abcde"))
+    overall = judged(replace(worse, schema=())).reason.partition(";")[0]
+    found = judged(worse)
+    assert found.outcome is FAIL
+    assert found.reason.startswith(f"{overall}; input a")
+
+
+@pytest.mark.parametrize(
+    ("values", "weights", "median"),
+    [((1.0, 2.0, 10.0), (1.0, 1.0, 3.0), 10.0), ((10.0, 1.0, 2.0), (1.0, 1.0, 1.0), 2.0), ((4.0,), (0.5,), 4.0)],
+)
+def test_no_answer_that_is_the_same_for_all_rows_is_nearer_than_the_weighted_median(
+    values: tuple[float, ...], weights: tuple[float, ...], median: float
+):
+    labels, each = np.array(values), np.array(weights)
+    facts = Compared("regression", labels, labels, labels, np.ones(len(labels), bool), weights=each)
+    rows = np.ones(len(labels), bool)
+    least = min(np.average(np.abs(labels - answer), weights=each) for answer in np.linspace(0.0, 12.0, 1_201))
+    assert _ignorance(facts, rows) == pytest.approx(np.average(np.abs(labels - median), weights=each))
+    assert _ignorance(facts, rows) == pytest.approx(least)

@@ -24,8 +24,10 @@ from stationkeeper.retrain.service.progress import (
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Survey
 from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot import BadData, SnapshotError
 from stationkeeper.retrain.training.job import TrainingError
 from stationkeeper.retrain.training.process import TimedOut
+from stationkeeper.streams.errors import Fatal
 from tests.retrain.bank import START, a_request
 
 SETTINGS = RetrainSettings()
@@ -119,6 +121,14 @@ def test_a_failed_training_is_tried_again_unless_its_data_are_to_blame():
     assert after_training(now, TimedOut(3.0), SETTINGS).reason is RequestReason.TRAINING_TIMEOUT
     final = after_training(state(RequestStage.TRAINING), TrainingError(detail="labels", final=True), SETTINGS)
     assert (final.stage, final.reason) == (RequestStage.FAILED, RequestReason.BAD_DATA)
+    causes: dict[Literal["limit", "trainer"], RequestReason] = {
+        "limit": RequestReason.TRAINING_LIMIT,
+        "trainer": RequestReason.TRAINING_FAILED,
+    }
+    for cause, reason in causes.items():
+        ended = TrainingError(detail="out of memory", final=True, cause=cause)
+        final = after_training(state(RequestStage.TRAINING), ended, SETTINGS)
+        assert (final.stage, final.reason) == (RequestStage.FAILED, reason)
 
 
 def test_the_next_look_asks_for_twice_what_was_asked_for_and_not_for_twice_what_was_there():
@@ -156,7 +166,16 @@ def test_a_request_may_ask_for_fewer_looks_than_the_settings_allow():
 
 def test_an_error_that_no_second_try_mends_names_its_kind():
     assert after_error(state(RequestStage.SNAPSHOT), ArtifactError("gone")).reason is RequestReason.NO_CHAMPION
-    assert after_error(state(RequestStage.SNAPSHOT), ValueError("odd")).detail == "ValueError: odd"
+    for error, reason in (
+        (BadData("the labels are 'a', 'b'"), RequestReason.BAD_DATA),
+        (SnapshotError("edited"), RequestReason.BAD_DATA),
+        # Not the rows' fault: whoever reads it must not look for a column.
+        (Fatal("not authorized"), RequestReason.STEP_FAILED),
+        (KeyError("x"), RequestReason.STEP_FAILED),
+    ):
+        failed = after_error(state(RequestStage.SNAPSHOT), error)
+        assert (failed.stage, failed.reason) == (RequestStage.FAILED, reason)
+        assert failed.detail == f"{type(error).__name__}: {error}"
 
 
 def test_what_the_monitor_takes_back_stops_while_it_waits_and_no_later():

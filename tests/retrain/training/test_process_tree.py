@@ -116,7 +116,7 @@ def test_all_processes_together_stay_within_a_limit(tmp_path: Path):
         running.job = job_of(tmp_path).model_copy(update=limits | {limit: 60_000_000 if "mem" in limit else 1_000})
         fault = running._past_a_limit()
         assert fault is not None
-        assert fault.final
+        assert (fault.final, fault.cause) == (True, "limit")
         assert said in fault.detail
     running._look = 0.0
     assert isinstance(running.poll(), TrainingError)

@@ -12,8 +12,8 @@
 {{- if $config.drain -}}
 {{- $drain = div (int64 (include "stationkeeper.milliseconds" $config.drain)) 1000 -}}
 {{- end -}}
-{{- if lt (int $root.Values.terminationGracePeriodSeconds) (int (add $drain $values.preStopSeconds 5)) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, and %s may take %v s: preStopSeconds, config.drain and 5 s to leave" $root.Values.terminationGracePeriodSeconds $role (add $drain $values.preStopSeconds 5)) -}}
+{{- if lt (int $root.Values.terminationGracePeriodSeconds) (int (add $drain $values.preStopSeconds 8)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, and %s may take %v s: preStopSeconds, config.drain and 8 s to leave" $root.Values.terminationGracePeriodSeconds $role (add $drain $values.preStopSeconds 8)) -}}
 {{- end -}}
 metadata:
   labels:
