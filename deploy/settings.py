@@ -121,6 +121,7 @@ class RolloutSettings(Settings):
     # beyond its margin is promoted: a convention. A tenth of it asks for three quarters more rows (log 1 / alpha).
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    # Labels are late in most places; where they are not in, the gate's word counts for them once serving is proven.
     promote_on: Literal["rows", "labels"] = "rows"
     # Half more failures is what a promotion may miss: told after some 400 failures, where a quarter more takes 1 500.
     promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.5
@@ -132,7 +133,9 @@ class RolloutSettings(Settings):
     share_tolerance: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
     # A week holds a weekend; a canary that proved nothing by then is a matter for a person.
     max_duration: Duration = 7 * 86_400_000
+    # What was not shown to be no worse goes back.
     on_timeout: TimeoutAction = TimeoutAction.ROLL_BACK
+    # The loop closes at night; whoever wants a person's word first says so.
     approval: bool = False
     # The champion of before stays ready for as many rows as the promotion asked for, and for an hour: what a version
     # does to its own inputs (caches, people who answer it) begins to show within one; a day is right where they answer
@@ -252,23 +255,29 @@ class TargetSettings(Settings):
 class ServeSettings(Settings):
     """The reference model server: where it listens, what it keeps and what it refuses."""
 
+    # This machine alone: another address needs access control first.
     host: str = "127.0.0.1"
     # The port that model servers listen on by habit; 0 takes a free one.
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     cache_dir: Path = Path(".stationkeeper/models")
+    # Whoever asks twice is answered by one version.
     sticky: Literal["entity_id", "event_id"] = "entity_id"
+    # A mistyped name would be scored as if the value were not known.
     missing: Literal["refuse", "null"] = "refuse"
+    # What was answered is counted; it costs each answer a round trip to the broker.
     ack: Literal["produced", "queued"] = "produced"
     # A request: 10 000 rows of 40 numbers of full precision (20 bytes each) as JSON fit in 8 MiB; a larger one holds a
     # worker for seconds.
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
     max_rows: Annotated[int, Field(ge=1)] = 10_000
+    # Chosen: 100 MB of events of a kB, a minute of a broker's absence at some 1 700 answers a second.
     max_pending_rows: Annotated[int, Field(ge=1)] = 100_000
     # How long an answer waits for the log at most (`ack: produced`), and how old a waiting one makes us unready.
     # A healthy broker acknowledges in milliseconds and changes a leader within a second; a caller who waits 15 s has
     # gone, and half a second would refuse answers at every change of a leader.
     produce_timeout: Duration = 2_000
     linger: Duration | None = None
+    # What takes the least processor time of those that shrink: the answers are given on the same cores.
     compression: Literal["lz4", "zstd", "none"] = "lz4"
     # A producer in Python works on the core that answers, and holds requests up in bursts.
     client: Literal["auto", "kafka-python", "librdkafka"] = "auto"

@@ -63,6 +63,7 @@ class DataSettings(Settings):
     # model a follow-up is asked for (requests.follow_up). Half of it leaves more segments unjudged, twice of it leaves
     # the old model at work longer.
     min_rows: Annotated[int, Field(ge=50)] = 3_000
+    # The recall on 100 positives is known to ten points (95 %), on 50 to fourteen, which tells few models apart.
     min_positives: Annotated[int, Field(ge=5)] = 100
     # Chosen: two weeks of drift without labels are a matter for a person.
     max_wait: Duration = 14 * 86_400_000
@@ -82,10 +83,12 @@ class WindowSettings(Settings):
 
     # Chosen between min_rows and max_rows: the window that helps when the change came gradually and its onset is vague.
     last_rows: Annotated[int, Field(ge=100)] = 20_000
-    # A row after the change weighs as ten before it, chosen: the backtest decides whether that is better than 1 or all.
+    # How many rows of before a row since the change weighs, in the window that mixes them. Chosen: of the first 3 000
+    # rows since it among 20 000 of before, three fifths of the weight is theirs. Windows without it compete as well.
     after_change_weight: Annotated[float, Field(gt=1.0, le=1_000.0)] = 10.0
     # Chosen: half of it doubles the variance of the gate's difference, twice of it leaves too little to learn from.
     holdout: Share = 0.3
+    # Chosen: of 3 000 rows 600 tell the windows apart; half of it is decided by chance, the rest is trained on.
     validation: Share = 0.2
 
     @model_validator(mode="after")
@@ -201,13 +204,18 @@ class TrainingSettings(Settings):
     # A training is seeded, so another try helps only against the machine (a system that ran out of memory, a disk that
     # failed): two are enough to see that.
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    # Chosen: a machine without memory has got some back by then, and a registry that is away is asked six times a
+    # minute.
     retry_after: Duration = 10_000
+    # Chosen: max_rows of 100 numbers are 40 MB, of which a fit holds some ten copies; ten times that.
     memory_bytes: Annotated[int, Field(ge=_GIB // 4)] = 4 * _GIB
     # Chosen: a snapshot of a million rows of 100 numbers is below 1 GiB, and a trainer may write it several times.
     disk_bytes: Annotated[int, Field(ge=_GIB // 64)] = 20 * _GIB
+    # The role shares its machine, and the sums of several threads differ in their last bits from run to run.
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     # Rows that one fit learns from, chosen: a fit of the default trainers stays within seconds on one thread.
     max_rows: Annotated[int, Field(ge=500)] = 50_000
+    # Any number; fixed, so that the same rows give the same model again.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20_260_105
     environment: tuple[VariableName, ...] = ()
 

@@ -155,11 +155,13 @@ class KafkaSettings(_Block):
     transaction_timeout: Duration = 15_000
     # Kafka's default: the longest turn, reading back state included, before the group takes the member for stuck.
     max_poll_interval: Duration = 300_000
-    # A partition that is added is read this much later; Kafka's default of 5 min leaves new keys unread for as long.
+    # A partition that is added is read this much later; Kafka's default of 5 min leaves new keys unread for as
+    # long; a request of some kB twice a minute is no load.
     metadata_max_age: Duration = 30_000
     # A request that waits longer is sent again; above the session, as a join of the group may take a whole session.
     request_timeout: Duration = 12_000
-    # Names that do not resolve and ports that do not answer are said within it at start.
+    # Names that do not resolve and ports that do not answer are said within it at start. Chosen: a far
+    # broker under load lets in within a second or two.
     connect_timeout: Duration = 5_000
 
     # Counts are at most this old in metrics and verdicts. A transaction costs several requests to the broker whatever
@@ -177,7 +179,7 @@ class KafkaSettings(_Block):
     partition_fetch_bytes: Annotated[int, Field(ge=64 * 1024)] = 4 * MIB
     """What one fetch takes of one partition; see docs/adr for the measurement."""
     fetch_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * MIB
-    """What one fetch takes of all partitions of a broker: the bound on the client's memory."""
+    """What one fetch takes of all partitions of a broker, eight of them full: the bound on the client's memory."""
     replication: Annotated[int, Field(ge=1)] | None = None
     """Replication factor of topics that are created; the broker's default when left out."""
 
