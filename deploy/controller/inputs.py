@@ -73,7 +73,8 @@ class DeployInputs:
         # On the stream clock and before the first minute nobody knows the time: the candidate waits for one, unless it
         # is to be refused, which needs no clock.
         elif clock is None and rollout.phase is Phase.STEADY and disagreement(candidate, lookup.origin) is None:
-            moved = queue(rollout, candidate, offered)
+            why = because(Reason.AWAITING_MINUTE, candidate=candidate.id)
+            moved = queue(rollout, candidate, offered, why)
         else:
             moved = offer(rollout, candidate, policy, now or offered, lookup.origin)
         self._rollouts.apply(candidate.model, moved)

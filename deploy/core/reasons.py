@@ -54,6 +54,7 @@ class Reason(StrEnum):
     NOT_LOADED = "not_loaded"
     UNKNOWN_ORIGIN = "unknown_origin"
     AWAITING_REGISTRY = "awaiting_registry"
+    AWAITING_MINUTE = "awaiting_minute"
     ENTRY_REFUSED = "entry_refused"
     PAST_DEADLINE = "past_deadline"
 
@@ -134,6 +135,9 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.PAST_DEADLINE: (
         "max_duration is over and on_timeout is hold, so there is nothing to {decision}: promote it and accept the "
         "risk, or roll it back"
+    ),
+    Reason.AWAITING_MINUTE: (
+        "candidate {candidate} waits for the first closed minute of predictions: before it the stream has no time"
     ),
     Reason.AWAITING_REGISTRY: "candidate {candidate} waits until the registry says who made version {version}",
 }

@@ -234,6 +234,19 @@ def test_a_canary_does_not_start_before_its_gate_was_passed():
     assert world.last.champion == "2"
 
 
+def test_a_candidate_before_the_first_minute_waits_for_that_and_for_no_rollout():
+    """It was told to wait for the rollout of the champion to end, where none was under way."""
+    world = World(clock="stream")
+    world.flush()
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.last.canary is None
+    assert world.deployments[-1].evidence["code"] == "awaiting_minute"
+    assert "first closed minute" in world.deployments[-1].reason
+    world.minutes(3)
+    assert world.last.canary == "2"
+
+
 def test_on_the_wall_clock_a_rollout_without_any_minute_ends():
     world = World(clock="wall")
     world.flush()
