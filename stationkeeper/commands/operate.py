@@ -218,6 +218,7 @@ def refuse_idle(rollout: "Rollout", approval: "Approval") -> None:
         raise typer.BadParameter(
             f"model {rollout.model!r} is {phase.value.replace('_', ' ')} with champion {champion}: there is nothing to "
             f"{wanted}; its last reason: {late.text if late else rollout.reason}"
+            + ("; approve lets it out, abort rejects it" if waits else "")
         )
 
 

@@ -211,6 +211,11 @@ TIMED_OUT = PAUSED | {"controller": {"held": "timeout"}}
         ({"candidate": "c", "phase": "probation"}, "pause", "is probation with champion 1: there is nothing to pause"),
         ({"candidate": "c", "phase": "hold", "canary": "2"}, "resume", "there is nothing to resume"),
         (PAUSED, "pause", "there is nothing to pause"),
+        (
+            {"candidate": "c", "phase": "awaiting_approval", "canary": "2"},
+            "promote",
+            "there is nothing to promote; .*; approve lets it out, abort rejects it",
+        ),
         (TIMED_OUT, "pause", "max_duration is over and on_timeout is hold"),
         (TIMED_OUT, "resume", "promote it and accept the risk, or roll it back"),
     ],
