@@ -129,7 +129,15 @@ def prepare_topics(config: Config, *, create_inputs: bool = True, dead_letters: 
     ensure_internal(config.kafka, topics_of(config))
     if not dead_letters:
         return []
-    return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
+    missing = ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
+    if missing and not create_inputs:
+        # A role of whose inputs none is there is well and reads nothing, for as long as nobody makes them.
+        structlog.get_logger().warning(
+            LogEvent.TOPIC_MISSING,
+            topics=missing,
+            do="start what writes them, run stationkeeper check --create, or correct their names under models:",
+        )
+    return missing
 
 
 def address_of(host: str, port: int, scheme: str = "http") -> str:

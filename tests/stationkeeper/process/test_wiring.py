@@ -5,10 +5,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from stationkeeper.config import Config, ConfigError
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.process.wiring import role_config, telling_for, told_config, topic_kept_since
+from stationkeeper.process.wiring import prepare_topics, role_config, telling_for, told_config, topic_kept_since
 from stationkeeper.streams.errors import Denied, Fatal
 from stationkeeper.streams.kafka.topics import admin_client, create, input_topic
 from stationkeeper.streams.settings import KafkaSettings
@@ -78,6 +79,23 @@ def test_a_notifier_that_cannot_be_made_is_an_error_of_the_configuration_and_sho
     with pytest.raises(ConfigError, match=r"notifiers\.chat: notifiers: url is no address") as found:
         telling_for(config)
     assert "s3cret" not in str(found.value)
+
+
+@pytest.mark.broker
+def test_inputs_that_are_not_there_are_told_with_what_to_do(kafka):
+    """The monitor waits for them for ever and is ready all the while: nothing else says that it reads nothing."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    read = {"bootstrap": kafka.bootstrap, "prefix": name}
+    config = Config.model_validate({"kafka": read, "models": {"fraud": {"predictions": f"{name}.scores"}}})
+    with capture_logs() as logs:
+        assert prepare_topics(config, create_inputs=False) == [f"{name}.scores"]
+    (told,) = [line for line in logs if line["event"] == "topic_missing"]
+    assert told["topics"] == [f"{name}.scores"]
+    assert "check --create" in told["do"]
+    with capture_logs() as logs:
+        prepare_topics(config, create_inputs=True)
+        prepare_topics(config, create_inputs=False)
+    assert not [line for line in logs if line["event"] == "topic_missing"]
 
 
 @pytest.mark.broker
