@@ -89,7 +89,7 @@ def test_only_predictions_that_may_get_a_label_take_room_in_joins():
     without, with_labels = (plan(Load(1_000, 1, 10, labels=share), COSTS) for share in (0.0, 0.5))
     assert {one.name for one in with_labels.topics} - {one.name for one in without.topics} == {"joins"}
     assert with_labels.topic("joins").mb_a_day == pytest.approx(1_000 * 1.5 * 20 * 86_400 / 1e6)
-    assert with_labels.topic("joins").days == pytest.approx(90 * 17 / 16, rel=0.01)
+    assert with_labels.topic("joins").days == pytest.approx(30 * 17 / 16, rel=0.01)
 
 
 def test_a_quiet_model_writes_no_more_deltas_than_it_has_events():
