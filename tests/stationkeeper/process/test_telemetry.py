@@ -152,7 +152,8 @@ def test_ten_thousand_series_cost_little() -> None:
     cpu = time.thread_time()
     body, _ = telemetry.render()
     assert body.count(b"\n") > 10_000
-    # Processor time of this thread: others, left by tests before, count in that of the process. The bar is 0.3 s, the measured value 0.06 s.
+    # Processor time of this thread: others, left by tests before, count in that of the process. The bar is 0.3 s, the
+    # measured value 0.06 s.
     assert time.thread_time() - cpu < 1.5
 
 
